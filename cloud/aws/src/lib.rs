@@ -1,0 +1,1 @@
+//! The Cloud trait on aws-sdk-ec2, and instance metadata

@@ -1,0 +1,1 @@
+//! An in-memory cloud that obeys quotas and is eventually consistent, for unit tests.

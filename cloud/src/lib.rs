@@ -1,0 +1,21 @@
+//! The cloud as Spur sees it: ENIs, subnets and addresses in our own words, one [`Cloud`] trait with the facts and
+//! effects that Spur needs, one [`CloudError`] whose [`ErrorClass`] callers decide on.
+//!
+//! This crate names no SDK and does no I/O: the real implementation is `cloud/aws` (`spur-cloud-aws`), the in-memory
+//! one for unit tests is [`fake`]. Types are family-neutral: an address is an [`std::net::IpAddr`].
+
+mod error;
+pub mod fake;
+mod id;
+mod mac;
+mod model;
+mod provider;
+
+pub use error::{Api, CloudError, ErrorClass};
+pub use id::{
+    AttachmentId, AvailabilityZone, CardIndex, DeviceIndex, EniId, IdError, InstanceId, InstanceType, SecurityGroupId,
+    SubnetId, VpcId,
+};
+pub use mac::{MacAddr, MacError};
+pub use model::{Assigned, Attachment, AttachmentStatus, Eni, EniStatus, Instance, Subnet, Vpc};
+pub use provider::{AddressRequest, Cloud, ClientToken, CreateEni, EniQuery, SubnetQuery};

@@ -1,0 +1,1 @@
+//! Kernel work: netlink, nftables, network namespaces, sysctls

@@ -1,0 +1,1 @@
+//! Pure decisions: the address pool of a node

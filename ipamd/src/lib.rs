@@ -1,0 +1,1 @@
+//! The daemon: agent (one per node)

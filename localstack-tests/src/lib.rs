@@ -1,0 +1,1 @@
+//! The cloud layer against LocalStack, and the same contract on vpcsim

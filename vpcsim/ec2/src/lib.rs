@@ -1,0 +1,1 @@
+//! A model of EC2's VPC API without sockets or clocks

@@ -1,0 +1,148 @@
+//! The messages. All knowledge about a pod's network that the plugin needs is in [`AddReply`]; the plugin decides nothing.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// Version of the protocol.
+pub const VERSION: u32 = 1;
+
+/// What the plugin asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`] of the sender.
+    pub version: u32,
+    /// The name of the CNI network, which separates two conflists that use the same agent.
+    pub network: String,
+    /// The verb and its operands.
+    pub body: RequestBody,
+}
+
+/// The verbs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RequestBody {
+    /// A pod needs an address. Answered by [`Response::Add`] or [`Response::Refused`].
+    Add(AddRequest),
+    /// A pod gives its address back. Answered by [`Response::Del`]; unknown attachments are no error.
+    Del(DelRequest),
+    /// Can the agent serve ADD? Answered by [`Response::Status`].
+    Status,
+}
+
+/// An interface of a container: what CNI keys everything by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// `CNI_CONTAINERID`.
+    pub container_id: String,
+    /// `CNI_IFNAME`.
+    pub if_name: String,
+}
+
+/// The pod, as the runtime names it in `CNI_ARGS`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRef {
+    /// `K8S_POD_NAMESPACE`.
+    pub namespace: String,
+    /// `K8S_POD_NAME`.
+    pub name: String,
+    /// `K8S_POD_UID`, if the runtime gives it.
+    pub uid: Option<String>,
+}
+
+/// A pod needs an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddRequest {
+    /// For which interface.
+    pub attachment: Attachment,
+    /// For which pod; absent outside Kubernetes.
+    pub pod: Option<PodRef>,
+    /// `CNI_NETNS`.
+    pub netns: String,
+    /// The name that the host end of the veth will have.
+    pub host_if_name: String,
+}
+
+/// What the plugin wires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddReply {
+    /// The pod's addresses, one per family, each as a host address (/32, /128).
+    pub addresses: Vec<IpAddr>,
+    /// MTU of both ends of the veth.
+    pub mtu_bytes: u32,
+    /// The routing table of all pod routes.
+    pub pods_table: u32,
+    /// The node's primary address: preferred source of the host's route to the pod.
+    pub node_address: IpAddr,
+}
+
+/// A pod gives its address back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DelRequest {
+    /// From which interface.
+    pub attachment: Attachment,
+}
+
+/// What was released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DelReply {
+    /// The addresses that now cool down; empty if nothing was held.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Whether the agent can serve ADD.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReply {
+    /// True when the node is prepared.
+    pub ready: bool,
+    /// Why not, in words.
+    pub reason: Option<String>,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// The kind that the plugin turns into a CNI error code.
+    pub kind: RefusalKind,
+    /// Which limit, which subnet, which call, until when.
+    pub reason: String,
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RefusalKind {
+    /// No address came in time; the same ADD may succeed later (CNI code 11).
+    TryAgain,
+    /// The agent has not prepared the node yet (CNI code 11).
+    NotReady,
+    /// The attachment already holds an address (CNI code 100).
+    AlreadyAttached,
+    /// The request makes no sense (CNI code 7).
+    Invalid,
+    /// The protocol version is not spoken here (CNI code 101).
+    Version,
+    /// The agent failed: its store, its kernel (CNI code 999).
+    Internal,
+}
+
+/// What the agent answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Response {
+    /// To [`RequestBody::Add`].
+    Add(AddReply),
+    /// To [`RequestBody::Del`].
+    Del(DelReply),
+    /// To [`RequestBody::Status`].
+    Status(StatusReply),
+    /// To any.
+    Refused(Refusal),
+}
