@@ -1,11 +1,13 @@
 //! Framing: a length and JSON. Blocking `Read`/`Write`; the agent reads the length and the bytes with its own async I/O
 //! and shares only the limit.
+//! A length beyond the limit is refused before a byte of the body is read or a byte of memory is reserved for it.
 
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 
-/// Longest frame in bytes; a longer one is refused before it is read.
-pub const MAX_FRAME: u32 = 64 * 1024;
+/// Longest frame in bytes; a longer one is refused before it is read. The longest honest one is a GC with an attachment (about
+/// 110 bytes) for each of a node's pods, of which large nodes run more than 700.
+pub const MAX_FRAME: u32 = 1024 * 1024;
 
 /// A frame could not be exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +30,9 @@ pub enum FrameError {
 pub fn write_frame<T: Serialize>(stream: &mut impl Write, message: &T) -> Result<(), FrameError> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message).map_err(FrameError::Json)?;
-    let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length <= MAX_FRAME);
-    let length = length.ok_or(FrameError::TooLong(frame.len() as u64 - 4))?;
+    let length = frame.len() - 4;
+    let short = u32::try_from(length).ok().filter(|length| *length <= MAX_FRAME);
+    let length = short.ok_or(FrameError::TooLong(length as u64))?;
     frame[..4].copy_from_slice(&length.to_le_bytes());
     stream.write_all(&frame).map_err(FrameError::Io)
 }
@@ -45,8 +48,12 @@ pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<T, Fram
     if length > MAX_FRAME {
         return Err(FrameError::TooLong(length.into()));
     }
-    let mut bytes = vec![0; length as usize];
-    stream.read_exact(&mut bytes).map_err(FrameError::Io)?;
+    // Not `read_exact` into `length` zeroed bytes: memory follows what really comes.
+    let mut bytes = Vec::new();
+    stream.take(length.into()).read_to_end(&mut bytes).map_err(FrameError::Io)?;
+    if bytes.len() < length as usize {
+        return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
+    }
     serde_json::from_slice(&bytes).map_err(FrameError::Json)
 }
 
@@ -66,7 +73,7 @@ mod tests {
     fn a_long_frame_is_refused_before_it_is_read() {
         let error = read_frame::<u8>(&mut &b"\xff\xff\xff\xff"[..]).unwrap_err();
         assert!(matches!(error, FrameError::TooLong(0xffff_ffff)), "{error}");
-        assert!(write_frame(&mut Vec::new(), &"x".repeat(70_000)).is_err());
+        assert!(write_frame(&mut Vec::new(), &"x".repeat(MAX_FRAME as usize)).is_err());
     }
 
     #[test]

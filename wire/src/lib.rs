@@ -8,12 +8,14 @@
 
 mod frame;
 mod message;
+mod spool;
 
 pub use frame::{FrameError, MAX_FRAME, read_frame, write_frame};
 pub use message::{
-    AddReply, AddRequest, Attachment, DelReply, DelRequest, PodRef, Refusal, RefusalKind, Request, RequestBody, Response,
-    StatusReply, VERSION,
+    AddReply, AddRequest, Attachment, CheckReply, CheckRequest, DelReply, DelRequest, GcReply, GcRequest,
+    PodRef, Refusal, RefusalKind, Request, RequestBody, Response, StatusReply, VERSION,
 };
+pub use spool::{DEFAULT_SPOOL, Spool, SpoolError, SpooledRelease};
 
 /// Where the agent listens unless configured otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/spur/agent.sock";

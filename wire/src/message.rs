@@ -1,4 +1,6 @@
 //! The messages. All knowledge about a pod's network that the plugin needs is in [`AddReply`]; the plugin decides nothing.
+//! Fields may be added when they are optional; the golden frames of the tests show what both sides of an upgrade must read.
+//! Nothing here checks that a value makes sense for the kernel: each side does so with its own types.
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -25,6 +27,10 @@ pub enum RequestBody {
     Add(AddRequest),
     /// A pod gives its address back. Answered by [`Response::Del`]; unknown attachments are no error.
     Del(DelRequest),
+    /// Does a pod still hold its address? Answered by [`Response::Check`].
+    Check(CheckRequest),
+    /// Release every attachment of this network that is not listed. Answered by [`Response::Gc`].
+    Gc(GcRequest),
     /// Can the agent serve ADD? Answered by [`Response::Status`].
     Status,
 }
@@ -95,6 +101,44 @@ pub struct DelReply {
     pub addresses: Vec<IpAddr>,
 }
 
+/// Does a pod still hold its address?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckRequest {
+    /// On which interface.
+    pub attachment: Attachment,
+}
+
+/// What the pod holds, by the agent's books.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckReply {
+    /// The addresses; empty if nothing is held.
+    pub addresses: Vec<IpAddr>,
+    /// What else is wrong on the node for this pod (a missing rule, a flushed table), in words; empty if nothing is.
+    pub problems: Vec<String>,
+}
+
+/// The attachments that are valid; all others of the same network are stale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GcRequest {
+    /// What stays; empty means that everything goes.
+    pub valid: Vec<Attachment>,
+    /// When the plugin was started, in milliseconds since 1970: a younger grant is never collected.
+    pub started_unix_ms: u64,
+}
+
+/// What was collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GcReply {
+    /// The stale attachments that were released.
+    pub released: Vec<Attachment>,
+    /// What could not be released and why; the sweep went on.
+    pub problems: Vec<String>,
+}
+
 /// Whether the agent can serve ADD.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -127,7 +171,7 @@ pub enum RefusalKind {
     AlreadyAttached,
     /// The request makes no sense (CNI code 7).
     Invalid,
-    /// The protocol version is not spoken here (CNI code 101).
+    /// The protocol version or the verb is not spoken here (CNI code 101).
     Version,
     /// The agent failed: its store, its kernel (CNI code 999).
     Internal,
@@ -141,8 +185,15 @@ pub enum Response {
     Add(AddReply),
     /// To [`RequestBody::Del`].
     Del(DelReply),
+    /// To [`RequestBody::Check`].
+    Check(CheckReply),
+    /// To [`RequestBody::Gc`].
+    Gc(GcReply),
     /// To [`RequestBody::Status`].
     Status(StatusReply),
     /// To any.
     Refused(Refusal),
 }
+
+#[cfg(test)]
+mod tests;
