@@ -1,1 +1,2 @@
-//! The daemon: agent (one per node)
+//! The agent: one per node. It drives the pure pool of `spur-ipamd-core` with I/O.
+pub mod config;

@@ -1,0 +1,160 @@
+//! The table of configuration keys: path, type, default and reason of each. It is the only place where a default is
+//! written; the reader takes absent keys from here, refuses keys that are not here, and `docs/configuration.md` is
+//! generated from it (a test compares).
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Where it stands in the file, sections joined by `.`.
+    pub path: &'static str,
+    /// What it takes, in words.
+    pub kind: &'static str,
+    /// The default as YAML; `null` means none.
+    pub default: &'static str,
+    /// What it is for, and why the default is what it is.
+    pub reason: &'static str,
+}
+
+const fn key(path: &'static str, kind: &'static str, default: &'static str, reason: &'static str) -> Key {
+    Key { path, kind, default, reason }
+}
+
+/// Every key that a configuration file may have.
+pub const KEYS: &[Key] = &[
+    key(
+        "clusterName",
+        "1–128 letters, digits, `-`, `_`, `.`",
+        "default",
+        "Value of the tag `spur.dev/cluster` on every ENI that Spur creates; only ENIs with this value are Spur's to change.",
+    ),
+    key(
+        "socket",
+        "absolute path, at most 107 bytes",
+        "/run/spur/agent.sock",
+        "Where the agent listens for the CNI plugin. The kernel allows no longer path for a socket.",
+    ),
+    key(
+        "stateDir",
+        "absolute path",
+        "/var/lib/spur",
+        "Holds the store of who has which address; it must survive a restart of the agent.",
+    ),
+    key(
+        "spoolDir",
+        "absolute path",
+        "/var/lib/spur/spool",
+        "Where the plugin leaves releases while the agent is away; drained at start and at every reconcile.",
+    ),
+    key("cni.confDir", "absolute path", "/etc/cni/net.d", "Where the container runtime looks for network configurations."),
+    key(
+        "cni.confName",
+        "file name that ends in `.conflist`",
+        "10-spur.conflist",
+        "Runtimes take the first file in alphabetical order.",
+    ),
+    key(
+        "cni.networkName",
+        "letters, digits, `-`, `_`, `.`; first a letter or digit",
+        "spur",
+        "Name of the network in the conflist.",
+    ),
+    key(
+        "cni.socketPath",
+        "absolute path, or null",
+        "null",
+        "The socket as the plugin sees it, when that differs from `socket` (agent in a container with other mounts).",
+    ),
+    key(
+        "addWaitSeconds",
+        "1–180",
+        "15",
+        "How long an ADD may wait for an address before it is told to try again: long enough for an ENI to attach, short enough for the runtime's own limit.",
+    ),
+    key(
+        "reconcileSeconds",
+        "10–3600",
+        "60",
+        "How often ENIs are read again from EC2 (one call) and VPC CIDRs from the instance metadata.",
+    ),
+    key("mtuBytes", "1280–9001, or null", "null", "MTU of pod interfaces; null takes that of the primary ENI."),
+    key("log.level", "error, warn, info, debug or trace", "info", "One `info` line per decision that changes something."),
+    key("log.format", "json or text", "json", "`text` is for people at a terminal."),
+    key(
+        "pool.warmIpTarget",
+        "0–1000",
+        "2",
+        "Free addresses to keep in stock. Small, because addresses are scarce and growth starts with the ADD that takes the stock below it.",
+    ),
+    key(
+        "pool.minimumIpTarget",
+        "0–1000",
+        "4",
+        "Addresses to hold in all, used or free: the first pods of a new node do not wait for one call each.",
+    ),
+    key(
+        "pool.maxAboveWarm",
+        "0–1000",
+        "4",
+        "Free addresses above the target that are tolerated before some are given back: without slack, every DEL and ADD would be two calls.",
+    ),
+    key("pool.maxEnis", "1–256, or null", "null", "Upper limit of ENIs, the primary one included; null takes the instance type's."),
+    key(
+        "pool.cooldownSeconds",
+        "0–3600",
+        "30",
+        "How long a released address rests before another pod may have it, so that late packets of old flows reach nobody.",
+    ),
+    key(
+        "pool.shrinkDelaySeconds",
+        "0–86400",
+        "300",
+        "How long a surplus must last before it is given back, so that a rolling update does not release and assign again.",
+    ),
+    key(
+        "pool.subnets",
+        "list of subnet ids",
+        "[]",
+        "Where new ENIs may be created, in the node's zone; empty takes the subnet of the primary ENI.",
+    ),
+    key(
+        "pool.securityGroups",
+        "list of security group ids, at most 16",
+        "[]",
+        "For new ENIs; empty takes those of the primary ENI.",
+    ),
+    key("pool.tags", "map of text to text, at most 40", "{}", "Further tags of new ENIs. Names that begin with `aws:` or `spur.dev/` are refused."),
+    key("pool.natOutgoing", "true or false", "true", "Whether traffic to destinations that do not know pod addresses leaves with the node's primary address."),
+    key("pool.natExclude", "list of IPv4 CIDRs", "[]", "Destinations beside the VPC's that must see the pod's own address."),
+    key(
+        "pool.natPortRange",
+        "`first-last`, at least 4096 ports within 1–65535",
+        "1024-65535",
+        "Source ports of translated TCP, UDP and SCTP flows. Fewer would run out: exhaustion drops silently in the kernel.",
+    ),
+    key(
+        "pool.vpcDestinations",
+        "AllCidrs or None",
+        "AllCidrs",
+        "Which VPC destinations are left untranslated: every CIDR associated with the VPC, or none.",
+    ),
+];
+
+/// The paths of the sections, so that a section can be told from a key.
+pub(super) const SECTIONS: &[&str] = &["cni", "log", "pool"];
+
+/// The table as a Markdown document.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Configuration of the agent\n\n\
+         `spur-ipamd agent --config FILE` reads one YAML file; an empty one is complete. Unknown keys are refused, and all mistakes are\n\
+         reported at once, each with its key and what would be right. The file is read at start.\n\n\
+         <!-- Generated from ipamd/src/config/keys.rs; `UPDATE_DOCS=1 cargo test -p spur-ipamd --lib config` rewrites it. -->\n\n\
+         | key | type | default | what and why |\n|---|---|---|---|\n",
+    );
+    for key in KEYS {
+        let default = if key.default == "null" { "none".to_owned() } else { format!("`{}`", key.default) };
+        text.push_str(&format!("| `{}` | {} | {default} | {} |\n", key.path, key.kind, key.reason));
+    }
+    text
+}
