@@ -47,7 +47,7 @@ pub enum AddressRequest {
 }
 
 /// A new ENI.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CreateEni {
     /// Where.
     pub subnet: SubnetId,

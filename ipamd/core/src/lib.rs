@@ -1,1 +1,37 @@
-//! Pure decisions: the address pool of a node
+//! Pure decisions: the address pool of a node, as a state machine. Events go in ([`Event`]: a pod wants an address, a call came back,
+//! time passed), actions come out ([`Action`]: store this, call that, make the kernel so), each with its reason. No
+//! clock, no socket, no randomness of its own: all are arguments, so that a simulation can drive the very code that runs on nodes.
+//!
+//! # The shell's part
+//! ```text
+//! pool = Pool::new(settings, node, record, seed, now)
+//! loop { for action in pool.step(now, event) { begin it }; wait for an outcome or for pool.next_wakeup() }
+//! ```
+//! It begins actions in the order given, reports each outcome once, and keeps the [`Record`] by applying [`StoreChange`]s in
+//! order. It may die at any point.
+//!
+//! # Guarantees
+//! - An address is held by at most one attachment; a resting address is neither handed out nor counted as available.
+//! - No ENI beyond its address quota, no instance and no network card beyond its ENI quota.
+//! - An address that an attachment holds is not unassigned, forgotten or detached, whatever EC2 shows; see [`Finding`].
+//! - After a crash at any point, the next pool finishes or undoes what was begun.
+
+mod action;
+mod event;
+mod finding;
+mod pool;
+mod record;
+mod settings;
+mod time;
+mod view;
+mod wait;
+
+pub use action::{Action, CallId, CloudCall, DatapathWanted, EniDatapath, Priority, Reason, Reply, StoreId};
+pub use event::{CallDone, Event, Ticket};
+pub use finding::Finding;
+pub use pool::Pool;
+pub use record::{AttachmentKey, EniRecord, Holding, Intent, IntentId, Place, PodName, Record, StoreChange};
+pub use settings::{EniTemplate, NO_MANAGE_TAG, NodeFacts, PoolSettings, Targets, Timings};
+pub use time::{Jitter, Timestamp};
+pub use view::{AddressView, Counts, EniView, PoolView, WaitingView};
+pub use wait::Wait;

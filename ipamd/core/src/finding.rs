@@ -1,0 +1,126 @@
+//! Contradictions between EC2 and our own book, by name. None of them is obeyed when a live pod would suffer; each is shown and
+//! counted ([`Finding::kind`]) until it is over.
+
+use serde::Serialize;
+use spur_cloud::EniId;
+use std::fmt;
+use std::net::IpAddr;
+
+/// What EC2 shows and we did not expect.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Finding {
+    /// EC2 does not show an address that a pod holds. Kept, and assigned again.
+    HeldAddressMissing {
+        /// The address.
+        address: IpAddr,
+        /// Its ENI.
+        eni: EniId,
+    },
+    /// EC2 shows the address of a pod on another ENI. Kept where it is.
+    HeldAddressElsewhere {
+        /// The address.
+        address: IpAddr,
+        /// Our ENI for it.
+        eni: EniId,
+        /// EC2's.
+        seen: EniId,
+    },
+    /// An ENI with addresses of live pods is not attached (any more). Kept, not filled.
+    HeldEniGone {
+        /// The ENI.
+        eni: EniId,
+    },
+    /// A free or resting address was taken away. Forgotten.
+    AddressMissing {
+        /// The address.
+        address: IpAddr,
+        /// Its ENI.
+        eni: EniId,
+    },
+    /// An address appeared that we did not ask for. Taken into the stock.
+    AddressAdopted {
+        /// The address.
+        address: IpAddr,
+        /// Its ENI.
+        eni: EniId,
+    },
+    /// An ENI without addresses of live pods is gone or not attached any more. Removed.
+    EniGone {
+        /// The ENI.
+        eni: EniId,
+    },
+    /// An attached ENI is not ours. Left alone, counted against the limits.
+    ForeignEni {
+        /// The ENI.
+        eni: EniId,
+    },
+    /// EC2 says that the instance may have fewer ENIs than its type.
+    LowerEniLimit {
+        /// So many.
+        limit: u32,
+    },
+    /// EC2 says that an ENI may have fewer addresses than its type.
+    LowerAddressLimit {
+        /// The ENI.
+        eni: EniId,
+        /// So many, the primary one included.
+        limit: u32,
+    },
+    /// An attachment did not come about in time. Given up.
+    AttachTimedOut {
+        /// The ENI.
+        eni: EniId,
+    },
+    /// An answer of EC2 made no sense. Ignored.
+    BadAnswer {
+        /// What it was.
+        what: String,
+    },
+}
+
+impl Finding {
+    /// A short name, for a metric label.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::HeldAddressMissing { .. } => "held_address_missing",
+            Self::HeldAddressElsewhere { .. } => "held_address_elsewhere",
+            Self::HeldEniGone { .. } => "held_eni_gone",
+            Self::AddressMissing { .. } => "address_missing",
+            Self::AddressAdopted { .. } => "address_adopted",
+            Self::EniGone { .. } => "eni_gone",
+            Self::ForeignEni { .. } => "foreign_eni",
+            Self::LowerEniLimit { .. } => "lower_eni_limit",
+            Self::LowerAddressLimit { .. } => "lower_address_limit",
+            Self::AttachTimedOut { .. } => "attach_timed_out",
+            Self::BadAnswer { .. } => "bad_answer",
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HeldAddressMissing { address, eni } => {
+                write!(f, "EC2 does not show {address} on {eni}, but a pod holds it: kept and assigned again")
+            }
+            Self::HeldAddressElsewhere { address, eni, seen } => {
+                write!(f, "EC2 shows {address} on {seen}, but a pod holds it on {eni}: kept")
+            }
+            Self::HeldEniGone { eni } => {
+                write!(f, "{eni} is not attached, but pods hold addresses of it: kept")
+            }
+            Self::AddressMissing { address, eni } => write!(f, "{address} vanished from {eni}: forgotten"),
+            Self::AddressAdopted { address, eni } => {
+                write!(f, "{address} appeared on {eni}: taken into the stock")
+            }
+            Self::EniGone { eni } => write!(f, "{eni} is not attached any more: removed"),
+            Self::ForeignEni { eni } => write!(f, "{eni} is not ours: left alone"),
+            Self::LowerEniLimit { limit } => write!(f, "EC2 allows {limit} ENIs here"),
+            Self::LowerAddressLimit { eni, limit } => write!(f, "EC2 allows {limit} addresses on {eni}"),
+            Self::AttachTimedOut { eni } => write!(f, "{eni} was not attached in time: given up"),
+            Self::BadAnswer { what } => write!(f, "EC2's answer makes no sense: {what}"),
+        }
+    }
+}
