@@ -1,0 +1,96 @@
+//! What the tests that need root share: namespaces with unique names that go away with their guard, and the independent
+//! witnesses `ip -j`, `nft -j` and `ping`, executed inside them. Programs are run only here, never by the product.
+//!
+//! Without privilege everything here panics: a test that needs root fails, it does not skip.
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(dead_code, reason = "each test binary uses a part")]
+
+use spur_datapath::netlink::Netlink;
+use spur_datapath::netns::NetNs;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// A network namespace that is deleted when the test ends.
+pub(crate) struct TestNs {
+    /// Its name under /run/netns.
+    pub(crate) name: String,
+    /// The namespace.
+    pub(crate) ns: NetNs,
+}
+
+impl TestNs {
+    /// Makes one, loopback up.
+    pub(crate) fn new(label: &str) -> Self {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("spurdp-{}-{number}-{label}", std::process::id());
+        let ns = NetNs::create_pinned(&name).expect("these tests need root");
+        let test_ns = Self { name, ns };
+        test_ns.ip("link set lo up");
+        test_ns
+    }
+
+    /// A netlink socket inside.
+    pub(crate) fn netlink(&self) -> Netlink {
+        Netlink::open_in(&self.ns).unwrap()
+    }
+
+    /// Runs a program inside; panics with its output when it fails.
+    pub(crate) fn exec(&self, command: &str) -> String {
+        let (ok, output) = self.try_exec(command);
+        assert!(ok, "{command}: {output}");
+        output
+    }
+
+    /// Runs a program inside.
+    pub(crate) fn try_exec(&self, command: &str) -> (bool, String) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let output = self.ns.run(|| Command::new(words[0]).args(&words[1..]).output()).unwrap().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// Runs `ip`.
+    pub(crate) fn ip(&self, arguments: &str) -> String {
+        self.exec(&format!("ip {arguments}"))
+    }
+
+    /// Runs `ip -j` and parses.
+    pub(crate) fn ip_json(&self, arguments: &str) -> serde_json::Value {
+        let text = self.ip(&format!("-j -d {arguments}"));
+        if text.trim().is_empty() { serde_json::json!([]) } else { serde_json::from_str(&text).unwrap() }
+    }
+
+    /// Runs `nft -j` and parses, without the metainfo.
+    pub(crate) fn nft_json(&self, arguments: &str) -> Vec<serde_json::Value> {
+        let value: serde_json::Value =
+            serde_json::from_str(&self.exec(&format!("nft -j {arguments}"))).unwrap();
+        let list = value["nftables"].as_array().unwrap();
+        list.iter().filter(|item| item.get("metainfo").is_none()).cloned().collect()
+    }
+
+    /// One ping; true when answered.
+    pub(crate) fn pings(&self, target: &str) -> bool {
+        self.try_exec(&format!("ping -n -c 1 -W 1 {target}")).0
+    }
+
+    /// All that the kernel shows of links, addresses, routes, rules, neighbours and nftables, without what changes by itself.
+    pub(crate) fn snapshot(&self) -> String {
+        let mut all = String::new();
+        for list in
+            ["addr show", "route show table all", "rule show", "neigh show nud permanent", "neigh show proxy"]
+        {
+            all.push_str(&format!("{list}: {:#}\n", self.ip_json(list)));
+        }
+        all.push_str(&format!("nft: {:#?}\n", self.nft_json("list ruleset")));
+        all
+    }
+}
+
+impl Drop for TestNs {
+    fn drop(&mut self) {
+        // Best effort: the namespace is this test's own, and its name is not used again.
+        let _ = NetNs::delete_pinned(&self.name);
+    }
+}
