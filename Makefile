@@ -1,0 +1,71 @@
+# One entry for people and CI. `make demo` shows Spur at work, `make test` runs everything that the repository tests.
+#
+# The build cache lives outside the checkout (CARGO_TARGET_DIR), because aws-sdk-ec2 alone takes minutes to compile: a
+# fresh clone on the same machine finds it there. Use make, or export the same CARGO_TARGET_DIR, and it is built once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export SPUR_CACHE ?= $(HOME)/.cache/spur
+export CARGO_TARGET_DIR ?= $(SPUR_CACHE)/target
+# Everything that make builds is found here by the demo and by the end-to-end tests.
+export SPUR_BIN := $(CARGO_TARGET_DIR)/spur-bin
+
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+CARGO := cargo
+NODES ?= 3
+PODS ?= 12
+TYPE ?= m5.large
+
+.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## Install the Debian packages that building, demo and tests need
+	@scripts/install-deps
+
+plugin: deps ## Build the CNI plugin: static, optimised, without SDK or tokio
+	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --quiet --profile plugin -p spur --target $(HOST)
+
+build: plugin ## Build plugin, agent, vpcsim and the demo
+	@$(CARGO) build --locked --workspace --bins
+	@mkdir -p $(SPUR_BIN)
+	@ln -f $(CARGO_TARGET_DIR)/debug/{spur-ipamd,vpcsim,spur-demo} $(SPUR_BIN)/
+	@ln -f $(CARGO_TARGET_DIR)/$(HOST)/plugin/spur $(SPUR_BIN)/
+
+demo: build ## A VPC on this machine, real pods, real packets: NODES=3 PODS=12 TYPE=m5.large
+	@$(SPUR_BIN)/spur-demo --nodes $(NODES) --pods $(PODS) --type $(TYPE)
+
+test: unit root witness localstack ## Everything, root and LocalStack included
+	@echo "all tests passed"
+
+unit: build ## Tests that need no privilege
+	@$(CARGO) test --locked --workspace --quiet
+
+root: build ## Tests with namespaces, packets and a real runtime; a missing privilege fails
+	@testbed/containerd/fetch
+	@scripts/test-root
+
+witness: build ## boto3 against vpcsim's EC2 API
+	@vpcsim/ec2/witness/run
+
+localstack: build ## The cloud layer against a real LocalStack
+	@localstack-tests/run
+
+fmt: ## Format check
+	@$(CARGO) fmt --all --check
+
+pure: ## The pure crates compile alone
+	@$(CARGO) check --locked --quiet -p spur-quotas
+	@$(CARGO) check --locked --quiet -p spur-ipamd-core
+
+check: fmt pure ## fmt, the pure crates alone, clippy with warnings denied
+	@$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+
+ci: deps check test ## What .ci/run does
+
+clean: ## Remove the build cache
+	@rm -rf $(CARGO_TARGET_DIR)

@@ -1,0 +1,177 @@
+//! What must be true of pods that live: each check sends real packets and compares what their receiver saw.
+
+use crate::runtime::Pod;
+use crate::traffic::{Echo, ask, forge, transfer};
+use crate::world::World;
+use anyhow::{Context, Result, ensure};
+use spur_datapath::netns::NetNs;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Datagrams that a forging pod sends.
+const FORGED_PACKETS: u32 = 5;
+
+/// Bytes of a TCP transfer: enough for full-size segments.
+const TRANSFER_BYTES: usize = 1 << 20;
+
+/// A pod and the node it runs on, by index.
+#[derive(Debug)]
+pub struct Placed {
+    /// The node.
+    pub node: usize,
+    /// The pod.
+    pub pod: Pod,
+}
+
+/// The outcome of one check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What must be true.
+    pub name: &'static str,
+    /// How many times it was tried.
+    pub tried: usize,
+    /// Each time it was not true, in words.
+    pub failures: Vec<String>,
+}
+
+impl Check {
+    const fn new(name: &'static str) -> Self {
+        Self { name, tried: 0, failures: Vec::new() }
+    }
+
+    fn expect(&mut self, passed: bool, failure: impl FnOnce() -> String) {
+        self.tried += 1;
+        if !passed {
+            self.failures.push(failure());
+        }
+    }
+
+    /// Compares the source that each target saw with the wanted one.
+    fn compare(&mut self, who: &str, targets: &[IpAddr], seen: &BTreeMap<IpAddr, IpAddr>, want: IpAddr) {
+        for target in targets {
+            match seen.get(target) {
+                None => self.expect(false, || format!("{who} got no answer from {target}")),
+                Some(source) => {
+                    self.expect(*source == want, || format!("{target} saw {source} instead of {want} from {who}"));
+                }
+            }
+        }
+    }
+}
+
+fn address(placed: &Placed) -> Result<IpAddr> {
+    placed.pod.address.with_context(|| format!("pod {} has no address", placed.pod.name))
+}
+
+/// Every check, over all these pods, in the order in which they are shown.
+///
+/// # Errors
+/// When a check cannot be carried out; a check that fails is a [`Check`] with failures.
+pub fn all(world: &World, pods: &[Placed]) -> Result<Vec<Check>> {
+    let mut namespaces: Vec<&NetNs> = pods.iter().map(|placed| &placed.pod.netns).collect();
+    namespaces.extend(world.nodes.iter().map(|node| &node.netns));
+    namespaces.push(&world.internet);
+    let echo = Echo::start(&namespaces)?;
+    let [local, remote] = pod_to_pod(pods)?;
+    let [to_pod, to_node] = node_and_pod(world, pods)?;
+    Ok(vec![
+        local,
+        remote,
+        to_pod,
+        to_node,
+        full_size(pods)?,
+        internet(world, pods)?,
+        forged(world, pods, &echo)?,
+    ])
+}
+
+fn pod_to_pod(pods: &[Placed]) -> Result<[Check; 2]> {
+    let mut checks = [
+        Check::new("pod → pod, same node: the receiver sees the pod's own address"),
+        Check::new("pod → pod, across nodes: the receiver sees the pod's own address"),
+    ];
+    for from in pods {
+        let own = address(from)?;
+        let mut targets = [Vec::new(), Vec::new()];
+        for to in pods {
+            let target = address(to)?;
+            if target != own {
+                targets[usize::from(to.node != from.node)].push(target);
+            }
+        }
+        for (check, targets) in checks.iter_mut().zip(&targets) {
+            check.compare(&from.pod.name, targets, &ask(&from.pod.netns, targets)?, own);
+        }
+    }
+    Ok(checks)
+}
+
+fn node_and_pod(world: &World, pods: &[Placed]) -> Result<[Check; 2]> {
+    let mut to_pod = Check::new("node → pod, own and other nodes' pods");
+    let mut to_node = Check::new("pod → node, own and other nodes: the node sees the pod's own address");
+    let addresses: Result<Vec<_>> = pods.iter().map(address).collect();
+    let addresses = addresses?;
+    for node in &world.nodes {
+        to_pod.compare(&node.name, &addresses, &ask(&node.netns, &addresses)?, node.primary_address);
+    }
+    let nodes: Vec<_> = world.nodes.iter().map(|node| node.primary_address).collect();
+    for (placed, own) in pods.iter().zip(addresses) {
+        to_node.compare(&placed.pod.name, &nodes, &ask(&placed.pod.netns, &nodes)?, own);
+    }
+    Ok([to_pod, to_node])
+}
+
+/// The first and the last pod of each node are on different ENIs when the node needed more than one.
+fn ends(pods: &[Placed]) -> Vec<&Placed> {
+    let mut by_node: BTreeMap<usize, Vec<&Placed>> = BTreeMap::new();
+    for placed in pods {
+        by_node.entry(placed.node).or_default().push(placed);
+    }
+    by_node.values().flat_map(|on_node| [on_node.first(), on_node.last()]).flatten().copied().collect()
+}
+
+fn full_size(pods: &[Placed]) -> Result<Check> {
+    let mut check = Check::new("TCP with full-size segments, 1 MiB each way between first and last pods");
+    let ends = ends(pods);
+    for from in &ends {
+        for to in ends.iter().filter(|to| to.pod.name != from.pod.name) {
+            let (own, target) = (address(from)?, address(to)?);
+            match transfer(&from.pod.netns, &to.pod.netns, target, TRANSFER_BYTES) {
+                Ok(peer) => check.expect(peer == own, || format!("{target} saw {peer} instead of {own}")),
+                Err(error) => check.expect(false, || format!("{} → {target}: {error:#}", from.pod.name)),
+            }
+        }
+    }
+    Ok(check)
+}
+
+fn internet(world: &World, pods: &[Placed]) -> Result<Check> {
+    let mut check = Check::new("pod → internet leaves with the node's primary address");
+    for placed in pods {
+        let target = [world.internet_address];
+        let seen = ask(&placed.pod.netns, &target)?;
+        check.compare(&placed.pod.name, &target, &seen, world.nodes[placed.node].primary_address);
+    }
+    Ok(check)
+}
+
+/// The first and the last pod of each node send with an address that nobody on the node has.
+fn forged(world: &World, pods: &[Placed], echo: &Echo) -> Result<Check> {
+    let mut check = Check::new("a forged source address is dropped by the fabric");
+    for placed in ends(pods) {
+        let Some(target) = pods.iter().find(|other| other.node != placed.node) else { continue };
+        let IpAddr::V4(target) = address(target)? else { continue };
+        let (before, arrived) = (world.spoof_drops()?, echo.forged());
+        // TEST-NET-2: it belongs to nobody in this world.
+        forge(&placed.pod.netns, Ipv4Addr::new(198, 51, 100, 66), target, FORGED_PACKETS)?;
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        let (after, arrived) = (world.spoof_drops()?, echo.forged() - arrived);
+        ensure!(after >= before, "the fabric's counters went backwards");
+        check.expect(arrived == 0, || format!("{arrived} forged packets of {} arrived at {target}", placed.pod.name));
+        let dropped = after - before;
+        check.expect(dropped >= u64::from(FORGED_PACKETS), || {
+            format!("the fabric counted {dropped} drops of {FORGED_PACKETS} packets that {} forged", placed.pod.name)
+        });
+    }
+    Ok(check)
+}

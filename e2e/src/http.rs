@@ -1,0 +1,36 @@
+//! The few bytes of HTTP that reading vpcsim's inspection endpoints takes.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Fetches JSON from `http://host:port` + `path`.
+///
+/// # Errors
+/// When the server does not answer 200 with JSON.
+pub fn get_json(endpoint: &str, path: &str) -> Result<Value> {
+    let body = request(endpoint, "GET", path)?;
+    serde_json::from_str(&body).with_context(|| format!("read the answer of {path} as JSON"))
+}
+
+/// Sends a request without a body and returns the answer's body.
+///
+/// # Errors
+/// When the server does not answer 200.
+pub fn request(endpoint: &str, method: &str, path: &str) -> Result<String> {
+    let host = endpoint.strip_prefix("http://").context("the endpoint is no http:// address")?.trim_end_matches('/');
+    let mut stream = TcpStream::connect(host).with_context(|| format!("connect to {host}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    // HTTP/1.0: the answer ends with the connection and is never chunked.
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).with_context(|| format!("read {path}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no end of headers")?;
+    let status = head.split_whitespace().nth(1).unwrap_or("none");
+    if status != "200" {
+        bail!("{method} {path} answered {status}: {body}");
+    }
+    Ok(body.to_owned())
+}

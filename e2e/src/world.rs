@@ -1,0 +1,310 @@
+//! A VPC on this machine with Spur on its nodes: vpcsim, one agent per node, a runtime per node.
+//!
+//! Owns every process and directory that it makes; dropping it ends the processes and removes the rest.
+
+use crate::http;
+use crate::process::{Daemon, binary};
+use crate::runtime::{Pod, Runtime};
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::Value;
+use spur_datapath::netns::NetNs;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long vpcsim may take to build its world.
+const WORLD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an agent may take until it writes its conflist.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub struct WorldSpec {
+    /// Name, the prefix of every namespace.
+    pub name: String,
+    /// Number of nodes; they alternate between the two subnets.
+    pub nodes: u32,
+    /// Instance type of the nodes.
+    pub instance_type: String,
+    /// Pool settings of the agents, as lines of YAML below `pool:`.
+    pub pool: BTreeMap<&'static str, String>,
+}
+
+/// What vpcsim prints when its world stands.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ready {
+    endpoint: String,
+    node_endpoint: String,
+    internet: Internet,
+    nodes: Vec<NodeReady>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Internet {
+    netns: String,
+    address: IpAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeReady {
+    name: String,
+    netns: String,
+    instance_id: String,
+    primary_address: IpAddr,
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    /// The nodes, in the scenario's order.
+    pub nodes: Vec<Node>,
+    /// The namespace that stands for the internet.
+    pub internet: NetNs,
+    /// The internet host's address.
+    pub internet_address: IpAddr,
+    endpoint: String,
+    node_endpoint: String,
+    name: String,
+    pool: BTreeMap<&'static str, String>,
+    // Last, so that nodes end before the world below them.
+    vpcsim: Option<Daemon>,
+    dir: TempDir,
+}
+
+/// A node: its namespace, and its agent while one runs.
+#[derive(Debug)]
+pub struct Node {
+    /// Name in the scenario.
+    pub name: String,
+    /// The node's network namespace.
+    pub netns: NetNs,
+    /// EC2's id of the instance.
+    pub instance_id: String,
+    /// Primary private address of its primary ENI.
+    pub primary_address: IpAddr,
+    dir: PathBuf,
+    agent: Option<Daemon>,
+}
+
+impl World {
+    /// Starts vpcsim and waits until the world stands; no agent runs yet.
+    ///
+    /// # Errors
+    /// When vpcsim does not come up; the end of its log is part of the error.
+    pub fn up(spec: &WorldSpec) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("spur-").tempdir().context("make a directory for the world")?;
+        let scenario = dir.path().join("scenario.yaml");
+        std::fs::write(&scenario, spec.scenario()).context("write the scenario")?;
+        let mut command = Command::new(binary("vpcsim")?);
+        command.arg("up").arg("--replace").arg("--scenario").arg(&scenario).stdout(Stdio::piped());
+        let mut vpcsim = Daemon::start("vpcsim", command, None, &dir.path().join("vpcsim.log"))?;
+        let line = vpcsim.first_line(WORLD_TIMEOUT)?;
+        let ready: Ready = serde_json::from_str(&line).with_context(|| format!("read what vpcsim printed: {line}"))?;
+        let nodes: Result<Vec<_>> = ready.nodes.into_iter().map(|node| Node::new(node, dir.path())).collect();
+        Ok(Self {
+            nodes: nodes?,
+            internet: open(&ready.internet.netns)?,
+            internet_address: ready.internet.address,
+            endpoint: ready.endpoint,
+            node_endpoint: ready.node_endpoint,
+            name: spec.name.clone(),
+            pool: spec.pool.clone(),
+            vpcsim: Some(vpcsim),
+            dir,
+        })
+    }
+
+    /// Starts the agent of a node and waits until it is ready (its conflist is there).
+    ///
+    /// # Errors
+    /// When it ends or does not get ready in time; the end of its log is part of the error.
+    pub fn start_agent(&mut self, node: usize) -> Result<()> {
+        self.launch_agent(node)?;
+        self.nodes[node].wait_ready()
+    }
+
+    /// Starts the agent of a node without waiting.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch_agent(&mut self, node: usize) -> Result<()> {
+        let Self { nodes, node_endpoint, pool, name, .. } = self;
+        let node = &mut nodes[node];
+        let config = node.dir.join("agent.yaml");
+        std::fs::write(&config, node.agent_config(name, pool)).context("write the agent's configuration")?;
+        let mut command = Command::new(binary("spur-ipamd")?);
+        command
+            .args(["agent", "--config"])
+            .arg(&config)
+            .env("AWS_ENDPOINT_URL_EC2", node_endpoint.as_str())
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .stdout(Stdio::null());
+        let agent = Daemon::start(&format!("the agent of {}", node.name), command, Some(&node.netns), &node.log())?;
+        node.agent = Some(agent);
+        Ok(())
+    }
+
+    /// A runtime on the node, which reads the conflist that the node's agent wrote.
+    ///
+    /// # Errors
+    /// When the plugin is not built.
+    pub fn runtime(&self, node: usize) -> Result<Runtime> {
+        let node = &self.nodes[node];
+        Ok(Runtime::new(open_netns(&node.netns)?, binary("spur")?, node.dir.join("net.d")))
+    }
+
+    /// Makes a pod's namespace on a node; `number` makes its names unique in the world.
+    ///
+    /// # Errors
+    /// When the namespace cannot be made.
+    pub fn pod(&self, node: usize, number: u32) -> Result<Pod> {
+        let pinned = format!("{}-pod-{node}-{number}", self.name);
+        let id = format!("{:0>32x}{:0>32x}", node + 1, number);
+        Pod::create(&pinned, "demo", &format!("web-{}-{number}", node + 1), &id)
+    }
+
+    /// Every EC2 call so far, as vpcsim recorded them.
+    ///
+    /// # Errors
+    /// When vpcsim does not answer.
+    pub fn record(&self) -> Result<Vec<Value>> {
+        match http::get_json(&self.endpoint, "/_vpcsim/record")? {
+            Value::Array(calls) => Ok(calls),
+            other => bail!("the record is no list: {other}"),
+        }
+    }
+
+    /// vpcsim's view of instances, ENIs and subnets.
+    ///
+    /// # Errors
+    /// When vpcsim does not answer.
+    pub fn state(&self) -> Result<Value> {
+        http::get_json(&self.endpoint, "/_vpcsim/state")
+    }
+
+    /// Packets that the fabric dropped.
+    ///
+    /// # Errors
+    /// When vpcsim does not answer.
+    pub fn drops(&self) -> Result<Value> {
+        http::get_json(&self.endpoint, "/_vpcsim/drops")
+    }
+
+    /// Stops every agent, then vpcsim, and says what went wrong first.
+    ///
+    /// # Errors
+    /// When one of them does not end in order.
+    pub fn down(mut self) -> Result<()> {
+        let mut first = Ok(());
+        for node in &mut self.nodes {
+            if let Some(agent) = node.agent.take() {
+                first = first.and(agent.stop());
+            }
+        }
+        match self.vpcsim.take() {
+            Some(vpcsim) => first.and(vpcsim.stop()),
+            None => first,
+        }
+    }
+
+    /// The directory that holds logs and state while the world stands.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Node {
+    fn new(ready: NodeReady, dir: &Path) -> Result<Self> {
+        let dir = dir.join(&ready.name);
+        std::fs::create_dir_all(dir.join("net.d")).context("make a directory for the node")?;
+        Ok(Self {
+            netns: open(&ready.netns)?,
+            name: ready.name,
+            instance_id: ready.instance_id,
+            primary_address: ready.primary_address,
+            dir,
+            agent: None,
+        })
+    }
+
+    /// The node's own directory: agent configuration, store, conflist, log.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the agent logs.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("agent.log")
+    }
+
+    /// Ends the agent as a crash would.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn kill_agent(&mut self) -> Result<()> {
+        self.agent.take().context("no agent runs")?.kill()
+    }
+
+    /// Stops the agent in order.
+    ///
+    /// # Errors
+    /// When none runs, or it does not end well.
+    pub fn stop_agent(&mut self) -> Result<()> {
+        self.agent.take().context("no agent runs")?.stop()
+    }
+
+    /// Waits until the agent serves: the conflist is there and the socket accepts.
+    ///
+    /// # Errors
+    /// When the agent ends or takes too long.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let agent = self.agent.as_mut().context("no agent runs")?;
+        let (conflist, socket) = (self.dir.join("net.d/10-spur.conflist"), self.dir.join("agent.sock"));
+        let deadline = Instant::now() + READY_TIMEOUT;
+        loop {
+            if conflist.is_file() && std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = agent.ended()? {
+                bail!("the agent of {} ended with {status}:\n{}", self.name, agent.log_tail());
+            }
+            if Instant::now() >= deadline {
+                bail!("the agent of {} was not ready within {READY_TIMEOUT:?}:\n{}", self.name, agent.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn agent_config(&self, cluster: &str, pool: &BTreeMap<&'static str, String>) -> String {
+        let dir = self.dir.display();
+        let mut text = format!(
+            "clusterName: {cluster}\nsocket: {dir}/agent.sock\nstateDir: {dir}/state\nspoolDir: {dir}/spool\ncni:\n  confDir: {dir}/net.d\npool:\n"
+        );
+        for (key, value) in pool {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {key}: {value}");
+        }
+        text
+    }
+}
+
+fn open(name: &str) -> Result<NetNs> {
+    let path = if name.starts_with('/') { name.to_owned() } else { format!("/run/netns/{name}") };
+    NetNs::open(&path).with_context(|| format!("open the namespace {path}"))
+}
+
+/// A second handle of the same namespace.
+fn open_netns(netns: &NetNs) -> Result<NetNs> {
+    NetNs::open(netns.path()).with_context(|| format!("open the namespace {}", netns.path().display()))
+}

@@ -1,0 +1,92 @@
+//! The shape of the workspace, as cargo sees it: arrows that point one way, one owner of the SDK, lints everywhere.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+/// Every member and what it links, its tests left out, transitively.
+struct Workspace {
+    manifests: BTreeMap<String, String>,
+    links: BTreeMap<String, BTreeSet<String>>,
+}
+
+fn workspace() -> Workspace {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--manifest-path"])
+        .arg(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let names: BTreeMap<String, String> =
+        metadata["packages"].as_array().unwrap().iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();
+    let direct: BTreeMap<String, BTreeSet<String>> = metadata["resolve"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| {
+            let linked = node["deps"].as_array().unwrap().iter().filter(|dep| {
+                dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
+            });
+            (text(&node["id"]), linked.map(|dep| text(&dep["pkg"])).collect())
+        })
+        .collect();
+    let members: BTreeSet<String> = metadata["workspace_members"].as_array().unwrap().iter().map(text).collect();
+    let links = members.iter().map(|id| (names[id].clone(), reach(id, &direct, &names))).collect();
+    let manifests = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|p| members.contains(&text(&p["id"])))
+        .map(|p| (text(&p["name"]), std::fs::read_to_string(text(&p["manifest_path"])).unwrap()))
+        .collect();
+    Workspace { manifests, links }
+}
+
+fn reach(
+    id: &str,
+    direct: &BTreeMap<String, BTreeSet<String>>,
+    names: &BTreeMap<String, String>,
+) -> BTreeSet<String> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![id.to_owned()]);
+    while let Some(next) = open.pop() {
+        open.extend(direct[&next].iter().filter(|dep| seen.insert((*dep).clone())).cloned());
+    }
+    seen.iter().map(|id| names[id].clone()).collect()
+}
+
+#[test]
+fn every_member_takes_the_workspace_lints() {
+    for (name, manifest) in workspace().manifests {
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{name} lacks `[lints] workspace = true`");
+    }
+}
+
+#[test]
+fn only_cloud_aws_names_the_sdk() {
+    for (name, manifest) in workspace().manifests {
+        assert!(name == "spur-cloud-aws" || !manifest.contains("aws-sdk-ec2"), "{name} depends on aws-sdk-ec2");
+    }
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let links = workspace().links;
+    let none_of = |member: &str, forbidden: &[&str]| {
+        for name in forbidden {
+            assert!(!links[member].contains(*name), "{member} links {name}");
+        }
+    };
+    none_of("spur-quotas", &["spur-cloud", "tokio"]);
+    none_of("spur-cloud", &["tokio", "aws-sdk-ec2", "spur-datapath", "spur-wire"]);
+    none_of("spur-ipamd-core", &["tokio", "aws-sdk-ec2", "rustix", "libc", "spur-datapath", "spur-wire"]);
+    none_of("spur", &["tokio", "aws-sdk-ec2", "spur-cloud", "spur-ipamd-core", "spur-quotas"]);
+    none_of("spur-datapath", &["tokio", "spur-cloud", "spur-wire"]);
+    none_of("vpcsim-ec2", &["tokio", "axum", "rustix", "spur-cloud"]);
+    for member in ["spur-quotas", "spur-cloud", "spur-cloud-aws", "spur-wire", "spur-datapath", "spur", "spur-ipamd-core", "spur-ipamd"] {
+        none_of(member, &["vpcsim", "vpcsim-ec2", "spur-e2e", "localstack-tests"]);
+    }
+}
