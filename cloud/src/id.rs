@@ -80,8 +80,9 @@ text_id!(
     EniId, "ENI id", "eni- and lower-case letters or digits", |text| is_resource_id(text, "eni-")
 );
 text_id!(
-    /// The attachment of an ENI to an instance, `eni-attach-…`.
-    AttachmentId, "attachment id", "eni-attach- and lower-case letters or digits", |text| is_resource_id(text, "eni-attach-")
+    /// The attachment of an ENI to an instance, `eni-attach-…` (to a load balancer: `ela-attach-…`).
+    AttachmentId, "attachment id", "eni-attach- or ela-attach- and lower-case letters or digits",
+    |text| is_resource_id(text, "eni-attach-") || is_resource_id(text, "ela-attach-")
 );
 text_id!(
     /// An instance, `i-…`.
@@ -102,6 +103,10 @@ text_id!(
 text_id!(
     /// An availability zone by name, for example `eu-central-1a`.
     AvailabilityZone, "availability zone", "lower-case letters, digits and '-'", |text| is_word(text, b"-")
+);
+text_id!(
+    /// A region, for example `eu-central-1`.
+    Region, "region", "lower-case letters, digits and '-'", |text| is_word(text, b"-")
 );
 text_id!(
     /// An instance type, for example `m5.large`.
@@ -135,7 +140,10 @@ mod tests {
     #[test]
     fn an_id_of_another_kind_is_refused_with_what_would_be_right() {
         let error = "subnet-1".parse::<EniId>().unwrap_err();
-        assert_eq!(error.to_string(), "\"subnet-1\" is no ENI id: expected eni- and lower-case letters or digits");
+        assert_eq!(
+            error.to_string(),
+            "\"subnet-1\" is no ENI id: expected eni- and lower-case letters or digits"
+        );
     }
 
     #[test]

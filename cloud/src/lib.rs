@@ -13,9 +13,9 @@ mod provider;
 
 pub use error::{Api, CloudError, ErrorClass};
 pub use id::{
-    AttachmentId, AvailabilityZone, CardIndex, DeviceIndex, EniId, IdError, InstanceId, InstanceType, SecurityGroupId,
-    SubnetId, VpcId,
+    AttachmentId, AvailabilityZone, CardIndex, DeviceIndex, EniId, IdError, InstanceId, InstanceType, Region,
+    SecurityGroupId, SubnetId, VpcId,
 };
 pub use mac::{MacAddr, MacError};
 pub use model::{Assigned, Attachment, AttachmentStatus, Eni, EniStatus, Instance, Subnet, Vpc};
-pub use provider::{AddressRequest, Cloud, ClientToken, CreateEni, EniQuery, SubnetQuery};
+pub use provider::{AddressRequest, ClientToken, Cloud, CreateEni, EniQuery, SubnetQuery};

@@ -2,8 +2,8 @@
 //! that two observations of the same world are equal.
 
 use crate::{
-    AttachmentId, AvailabilityZone, CardIndex, DeviceIndex, EniId, InstanceId, InstanceType, MacAddr, SecurityGroupId,
-    SubnetId, VpcId,
+    AttachmentId, AvailabilityZone, CardIndex, DeviceIndex, EniId, InstanceId, InstanceType, MacAddr,
+    SecurityGroupId, SubnetId, VpcId,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};

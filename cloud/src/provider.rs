@@ -2,8 +2,8 @@
 //! decisions live with the callers. Two implementations: `spur-cloud-aws` and [`crate::fake`].
 
 use crate::{
-    Assigned, AttachmentId, CardIndex, CloudError, DeviceIndex, Eni, EniId, Instance, InstanceId, InstanceType,
-    SecurityGroupId, Subnet, SubnetId, Vpc, VpcId,
+    Assigned, AttachmentId, CardIndex, CloudError, DeviceIndex, Eni, EniId, Instance, InstanceId,
+    InstanceType, SecurityGroupId, Subnet, SubnetId, Vpc, VpcId,
 };
 use ipnet::IpNet;
 use spur_quotas::InstanceLimits;

@@ -71,7 +71,7 @@ impl InstanceLimits {
         Ok(Self { enis, ipv4_per_eni, cards, default_card, hypervisor, bare_metal })
     }
 
-    /// ENIs of the whole instance.
+    /// ENIs of the whole instance, whatever card they are on (but see [`crate::builtin`]).
     #[must_use]
     pub const fn enis(&self) -> u32 {
         self.enis
