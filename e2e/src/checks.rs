@@ -52,7 +52,9 @@ impl Check {
             match seen.get(target) {
                 None => self.expect(false, || format!("{who} got no answer from {target}")),
                 Some(source) => {
-                    self.expect(*source == want, || format!("{target} saw {source} instead of {want} from {who}"));
+                    self.expect(*source == want, || {
+                        format!("{target} saw {source} instead of {want} from {who}")
+                    });
                 }
             }
         }
@@ -167,10 +169,15 @@ fn forged(world: &World, pods: &[Placed], echo: &Echo) -> Result<Check> {
         std::thread::sleep(std::time::Duration::from_millis(30));
         let (after, arrived) = (world.spoof_drops()?, echo.forged() - arrived);
         ensure!(after >= before, "the fabric's counters went backwards");
-        check.expect(arrived == 0, || format!("{arrived} forged packets of {} arrived at {target}", placed.pod.name));
+        check.expect(arrived == 0, || {
+            format!("{arrived} forged packets of {} arrived at {target}", placed.pod.name)
+        });
         let dropped = after - before;
         check.expect(dropped >= u64::from(FORGED_PACKETS), || {
-            format!("the fabric counted {dropped} drops of {FORGED_PACKETS} packets that {} forged", placed.pod.name)
+            format!(
+                "the fabric counted {dropped} drops of {FORGED_PACKETS} packets that {} forged",
+                placed.pod.name
+            )
         });
     }
     Ok(check)

@@ -20,7 +20,8 @@ pub fn get_json(endpoint: &str, path: &str) -> Result<Value> {
 /// # Errors
 /// When the server does not answer 200.
 pub fn request(endpoint: &str, method: &str, path: &str) -> Result<String> {
-    let host = endpoint.strip_prefix("http://").context("the endpoint is no http:// address")?.trim_end_matches('/');
+    let host =
+        endpoint.strip_prefix("http://").context("the endpoint is no http:// address")?.trim_end_matches('/');
     let mut stream = TcpStream::connect(host).with_context(|| format!("connect to {host}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // HTTP/1.0: the answer ends with the connection and is never chunked.

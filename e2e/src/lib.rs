@@ -5,9 +5,11 @@
 //! internals of the product but the namespaces of `datapath`.
 
 pub mod checks;
+pub mod cloud;
 pub mod http;
 pub mod process;
 pub mod runtime;
 pub mod snapshot;
+pub mod table;
 pub mod traffic;
 pub mod world;

@@ -24,7 +24,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn binary(name: &str) -> Result<PathBuf> {
     let mut tried = Vec::new();
     let here = std::env::current_exe().context("find this program's own path")?;
-    let dirs = std::env::var_os("SPUR_BIN").map(PathBuf::from).into_iter().chain(here.parent().map(Path::to_owned));
+    let dirs =
+        std::env::var_os("SPUR_BIN").map(PathBuf::from).into_iter().chain(here.parent().map(Path::to_owned));
     for dir in dirs {
         let path = dir.join(name);
         if path.is_file() {
@@ -79,6 +80,12 @@ impl Daemon {
             Ok(None) => bail!("{} ended before it was ready:\n{}", self.name, self.log_tail()),
             Err(_) => bail!("{} was not ready within {timeout:?}:\n{}", self.name, self.log_tail()),
         }
+    }
+
+    /// What it is called in errors.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its process id.

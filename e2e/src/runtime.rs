@@ -54,7 +54,8 @@ impl Pod {
     /// # Errors
     /// When the namespace cannot be made.
     pub fn create(pinned: &str, namespace: &str, name: &str, container_id: &str) -> Result<Self> {
-        let netns = NetNs::create_pinned(pinned).with_context(|| format!("make the namespace of pod {name}"))?;
+        let netns =
+            NetNs::create_pinned(pinned).with_context(|| format!("make the namespace of pod {name}"))?;
         Ok(Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -137,7 +138,7 @@ impl Runtime {
             .env("CNI_NETNS", netns)
             .env("CNI_IFNAME", IF_NAME)
             .env("CNI_ARGS", pod.args())
-            .env("CNI_PATH", self.plugin.parent().unwrap_or(Path::new("/")))
+            .env("CNI_PATH", self.plugin.parent().unwrap_or_else(|| Path::new("/")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -153,7 +154,8 @@ impl Runtime {
         let parsed = if stdout.is_empty() {
             Value::Null
         } else {
-            serde_json::from_str(&stdout).with_context(|| format!("{verb} printed {stdout:?}, which is no JSON"))?
+            serde_json::from_str(&stdout)
+                .with_context(|| format!("{verb} printed {stdout:?}, which is no JSON"))?
         };
         Ok(Outcome { success: output.status.success(), output: parsed, stderr })
     }
@@ -163,7 +165,8 @@ impl Outcome {
     /// The CNI error in one line.
     #[must_use]
     pub fn failure(&self) -> String {
-        let details = self.output["details"].as_str().map(|details| format!(": {details}")).unwrap_or_default();
+        let details =
+            self.output["details"].as_str().map(|details| format!(": {details}")).unwrap_or_default();
         format!("code {}: {}{details} {}", self.output["code"], self.output["msg"], self.stderr)
     }
 }
@@ -179,7 +182,8 @@ fn network_config(conf_dir: &Path) -> Result<Value> {
     lists.sort();
     let path = lists.first().with_context(|| format!("{} has no conflist", conf_dir.display()))?;
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let list: Value = serde_json::from_str(&text).with_context(|| format!("read {} as JSON", path.display()))?;
+    let list: Value =
+        serde_json::from_str(&text).with_context(|| format!("read {} as JSON", path.display()))?;
     let mut config = list["plugins"][0].clone();
     let object = config.as_object_mut().context("the conflist has no plugin")?;
     object.insert("name".into(), list["name"].clone());

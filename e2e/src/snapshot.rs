@@ -24,8 +24,18 @@ const WITNESSES: [(&str, &[&str]); 6] = [
 
 /// Keys whose values the kernel chooses or counts.
 const VOLATILE: [&str; 12] = [
-    "ifindex", "link_index", "handle", "valid_life_time", "preferred_life_time", "packets", "bytes", "link_netnsid", "txqlen",
-    "metainfo", "index", "flags",
+    "ifindex",
+    "link_index",
+    "handle",
+    "valid_life_time",
+    "preferred_life_time",
+    "packets",
+    "bytes",
+    "link_netnsid",
+    "txqlen",
+    "metainfo",
+    "index",
+    "flags",
 ];
 
 impl Snapshot {
@@ -47,8 +57,15 @@ impl Snapshot {
         let mut lines = Vec::new();
         for (what, before) in &self.0 {
             let after = later.0.get(what).cloned().unwrap_or_default();
-            lines.extend(before.iter().filter(|line| !after.contains(line)).map(|line| format!("{what}: gone: {line}")));
-            lines.extend(after.iter().filter(|line| !before.contains(line)).map(|line| format!("{what}: new: {line}")));
+            lines.extend(
+                before
+                    .iter()
+                    .filter(|line| !after.contains(line))
+                    .map(|line| format!("{what}: gone: {line}")),
+            );
+            lines.extend(
+                after.iter().filter(|line| !before.contains(line)).map(|line| format!("{what}: new: {line}")),
+            );
         }
         lines
     }

@@ -102,7 +102,8 @@ fn serve(sockets: &[UdpSocket], stop: &AtomicBool, forged: &AtomicU64) {
 /// # Errors
 /// When the socket fails; silence is no error.
 pub fn ask(netns: &NetNs, targets: &[IpAddr]) -> Result<BTreeMap<IpAddr, IpAddr>> {
-    let socket = netns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.context("make the asking socket")?;
+    let socket =
+        netns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.context("make the asking socket")?;
     let mut seen = BTreeMap::new();
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     // Datagrams may be lost on a busy machine: those still unanswered are asked again.
@@ -111,7 +112,8 @@ pub fn ask(netns: &NetNs, targets: &[IpAddr]) -> Result<BTreeMap<IpAddr, IpAddr>
             match socket.send_to(b"who am I?", (*target, ECHO_PORT)) {
                 Ok(_) => {}
                 // What ICMP reported of an earlier datagram: the target stays unanswered.
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) => {}
                 Err(error) if error.kind() == ErrorKind::NetworkUnreachable => return Ok(seen),
                 Err(error) => return Err(error).with_context(|| format!("send to {target}")),
             }
@@ -150,7 +152,8 @@ fn collect(socket: &UdpSocket, wanted: usize, seen: &mut BTreeMap<IpAddr, IpAddr
 /// When the raw socket cannot be used.
 pub fn forge(netns: &NetNs, source: Ipv4Addr, target: Ipv4Addr, count: u32) -> Result<()> {
     let raw = RawProtocol::new(255).map(rustix::net::Protocol::from_raw);
-    let socket = netns.run(|| socket(AddressFamily::INET, SocketType::RAW, raw))?.context("make a raw socket")?;
+    let socket =
+        netns.run(|| socket(AddressFamily::INET, SocketType::RAW, raw))?.context("make a raw socket")?;
     let packet = udp_packet(source, target, FORGED);
     for _ in 0..count {
         let to = SocketAddr::V4(SocketAddrV4::new(target, 0));

@@ -2,6 +2,7 @@
 //!
 //! Owns every process and directory that it makes; dropping it ends the processes and removes the rest.
 
+use crate::cloud::CloudView;
 use crate::http;
 use crate::process::{Daemon, binary};
 use crate::runtime::{Pod, Runtime};
@@ -16,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// The host on the internet side.
+const INTERNET: &str = "203.0.113.10";
 
 /// How long vpcsim may take to build its world.
 const WORLD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -94,20 +98,41 @@ pub struct Node {
     agent: Option<Daemon>,
 }
 
+impl WorldSpec {
+    /// The scenario as vpcsim reads it.
+    fn scenario(&self) -> String {
+        let mut text = format!(
+            "name: {}\nvpc:\n  cidrs: [10.0.0.0/16]\nsubnets:\n\
+             - {{name: a, zone: eu-central-1a, cidr: 10.0.0.0/20}}\n\
+             - {{name: b, zone: eu-central-1b, cidr: 10.0.16.0/20}}\ninternet: {{address: {INTERNET}}}\nnodes:\n",
+            self.name
+        );
+        for number in 1..=self.nodes {
+            let subnet = if number % 2 == 1 { "a" } else { "b" };
+            // Writing to a String cannot fail.
+            let _ =
+                writeln!(text, "- {{name: node-{number}, type: {}, subnet: {subnet}}}", self.instance_type);
+        }
+        text
+    }
+}
+
 impl World {
     /// Starts vpcsim and waits until the world stands; no agent runs yet.
     ///
     /// # Errors
     /// When vpcsim does not come up; the end of its log is part of the error.
     pub fn up(spec: &WorldSpec) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("spur-").tempdir().context("make a directory for the world")?;
+        let dir =
+            tempfile::Builder::new().prefix("spur-").tempdir().context("make a directory for the world")?;
         let scenario = dir.path().join("scenario.yaml");
         std::fs::write(&scenario, spec.scenario()).context("write the scenario")?;
         let mut command = Command::new(binary("vpcsim")?);
         command.arg("up").arg("--replace").arg("--scenario").arg(&scenario).stdout(Stdio::piped());
         let mut vpcsim = Daemon::start("vpcsim", command, None, &dir.path().join("vpcsim.log"))?;
         let line = vpcsim.first_line(WORLD_TIMEOUT)?;
-        let ready: Ready = serde_json::from_str(&line).with_context(|| format!("read what vpcsim printed: {line}"))?;
+        let ready: Ready =
+            serde_json::from_str(&line).with_context(|| format!("read what vpcsim printed: {line}"))?;
         let nodes: Result<Vec<_>> = ready.nodes.into_iter().map(|node| Node::new(node, dir.path())).collect();
         Ok(Self {
             nodes: nodes?,
@@ -147,7 +172,8 @@ impl World {
             .env("AWS_ENDPOINT_URL_EC2", node_endpoint.as_str())
             .env_remove("AWS_ACCESS_KEY_ID")
             .stdout(Stdio::null());
-        let agent = Daemon::start(&format!("the agent of {}", node.name), command, Some(&node.netns), &node.log())?;
+        let agent =
+            Daemon::start(&format!("the agent of {}", node.name), command, Some(&node.netns), &node.log())?;
         node.agent = Some(agent);
         Ok(())
     }
@@ -182,20 +208,26 @@ impl World {
         }
     }
 
-    /// vpcsim's view of instances, ENIs and subnets.
+    /// What the cloud holds now.
     ///
     /// # Errors
     /// When vpcsim does not answer.
-    pub fn state(&self) -> Result<Value> {
-        http::get_json(&self.endpoint, "/_vpcsim/state")
+    pub fn cloud(&self) -> Result<CloudView> {
+        CloudView::parse(http::get_json(&self.endpoint, "/_vpcsim/state")?)
     }
 
-    /// Packets that the fabric dropped.
+    /// How many packets the fabric has dropped because of their source address.
     ///
     /// # Errors
     /// When vpcsim does not answer.
-    pub fn drops(&self) -> Result<Value> {
-        http::get_json(&self.endpoint, "/_vpcsim/drops")
+    pub fn spoof_drops(&self) -> Result<u64> {
+        let drops = http::get_json(&self.endpoint, "/_vpcsim/drops")?;
+        let drops = drops.as_array().context("the list of drops is no list")?;
+        Ok(drops
+            .iter()
+            .filter(|drop| drop["reason"] == "source")
+            .filter_map(|drop| drop["packets"].as_u64())
+            .sum())
     }
 
     /// Stops every agent, then vpcsim, and says what went wrong first.
@@ -206,13 +238,20 @@ impl World {
         let mut first = Ok(());
         for node in &mut self.nodes {
             if let Some(agent) = node.agent.take() {
-                first = first.and(agent.stop());
+                let stopped = agent.stop();
+                first = first.and(stopped);
             }
         }
-        match self.vpcsim.take() {
-            Some(vpcsim) => first.and(vpcsim.stop()),
-            None => first,
-        }
+        let stopped = self.vpcsim.take().map_or(Ok(()), Daemon::stop);
+        first.and(stopped)
+    }
+
+    /// The last lines of every log, by the program's name.
+    #[must_use]
+    pub fn log_tails(&self) -> Vec<(String, String)> {
+        let agents = self.nodes.iter().filter_map(|node| node.agent.as_ref());
+        let daemons = self.vpcsim.iter().chain(agents);
+        daemons.map(|daemon| (daemon.name().to_owned(), daemon.log_tail())).collect()
     }
 
     /// The directory that holds logs and state while the world stands.
@@ -280,7 +319,11 @@ impl Node {
                 bail!("the agent of {} ended with {status}:\n{}", self.name, agent.log_tail());
             }
             if Instant::now() >= deadline {
-                bail!("the agent of {} was not ready within {READY_TIMEOUT:?}:\n{}", self.name, agent.log_tail());
+                bail!(
+                    "the agent of {} was not ready within {READY_TIMEOUT:?}:\n{}",
+                    self.name,
+                    agent.log_tail()
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -1,5 +1,7 @@
 //! The shape of the workspace, as cargo sees it: arrows that point one way, one owner of the SDK, lints everywhere.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -28,13 +30,15 @@ fn workspace() -> Workspace {
         .unwrap()
         .iter()
         .map(|node| {
-            let linked = node["deps"].as_array().unwrap().iter().filter(|dep| {
-                dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
-            });
+            let linked =
+                node["deps"].as_array().unwrap().iter().filter(|dep| {
+                    dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
+                });
             (text(&node["id"]), linked.map(|dep| text(&dep["pkg"])).collect())
         })
         .collect();
-    let members: BTreeSet<String> = metadata["workspace_members"].as_array().unwrap().iter().map(text).collect();
+    let members: BTreeSet<String> =
+        metadata["workspace_members"].as_array().unwrap().iter().map(text).collect();
     let links = members.iter().map(|id| (names[id].clone(), reach(id, &direct, &names))).collect();
     let manifests = metadata["packages"]
         .as_array()
@@ -68,7 +72,10 @@ fn every_member_takes_the_workspace_lints() {
 #[test]
 fn only_cloud_aws_names_the_sdk() {
     for (name, manifest) in workspace().manifests {
-        assert!(name == "spur-cloud-aws" || !manifest.contains("aws-sdk-ec2"), "{name} depends on aws-sdk-ec2");
+        assert!(
+            name == "spur-cloud-aws" || !manifest.contains("aws-sdk-ec2"),
+            "{name} depends on aws-sdk-ec2"
+        );
     }
 }
 
@@ -86,7 +93,16 @@ fn arrows_point_one_way() {
     none_of("spur", &["tokio", "aws-sdk-ec2", "spur-cloud", "spur-ipamd-core", "spur-quotas"]);
     none_of("spur-datapath", &["tokio", "spur-cloud", "spur-wire"]);
     none_of("vpcsim-ec2", &["tokio", "axum", "rustix", "spur-cloud"]);
-    for member in ["spur-quotas", "spur-cloud", "spur-cloud-aws", "spur-wire", "spur-datapath", "spur", "spur-ipamd-core", "spur-ipamd"] {
+    for member in [
+        "spur-quotas",
+        "spur-cloud",
+        "spur-cloud-aws",
+        "spur-wire",
+        "spur-datapath",
+        "spur",
+        "spur-ipamd-core",
+        "spur-ipamd",
+    ] {
         none_of(member, &["vpcsim", "vpcsim-ec2", "spur-e2e", "localstack-tests"]);
     }
 }

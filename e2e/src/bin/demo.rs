@@ -1,1 +1,357 @@
-fn main(){}
+//! `make demo`: the main job of Spur, shown with real kernel, real packets and real API calls on one machine.
+//!
+//! Order: a world by vpcsim, an agent per node, pods by the real plugin, checks with traffic, pods away again, and the comparison of
+//! kernel and cloud with the time before. Whatever goes wrong, and when interrupted, the world is taken down first; then the error is printed and
+//! the exit status is not 0.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use spur_e2e::checks::{self, Check, Placed};
+use spur_e2e::cloud::CloudView;
+use spur_e2e::snapshot::Snapshot;
+use spur_e2e::table::render;
+use spur_e2e::world::{World, WorldSpec};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The world's name: what the namespaces of the demo begin with.
+const NAME: &str = "spur-demo";
+
+/// Most nodes and pods that one small machine carries in reasonable time.
+const MAX_NODES: u32 = 50;
+
+/// How long the cloud may take to be as before: the cooldown below, a detach, and the calls between.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Shows Spur in a VPC on this machine.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Nodes in the VPC; they alternate between two subnets.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_NODES)))]
+    nodes: u32,
+    /// Pods per node.
+    #[arg(long, default_value_t = 12)]
+    pods: u32,
+    /// Instance type of the nodes.
+    #[arg(long = "type", default_value = "m5.large")]
+    instance_type: String,
+}
+
+/// Ends the demo at the next step when a signal came.
+struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    fn register() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&flag)).context("listen for signals")?;
+        }
+        Ok(Self(flag))
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(!self.0.load(Ordering::Relaxed), "interrupted");
+        Ok(())
+    }
+}
+
+/// Progress with the time since the start.
+struct Progress(Instant);
+
+impl Progress {
+    fn say(&self, text: &str) {
+        println!("[{:5.1} s] {text}", self.0.elapsed().as_secs_f64());
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match demo(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\ndemo failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(arguments: &Arguments) -> Result<()> {
+    check_capacity(arguments)?;
+    let (interrupt, progress) = (Interrupt::register()?, Progress(Instant::now()));
+    let mut world = World::up(&spec(arguments))?;
+    progress.say(&format!(
+        "vpcsim: a VPC with 2 subnets in 2 zones, an internet side, {} nodes of type {}",
+        arguments.nodes, arguments.instance_type
+    ));
+    let outcome = show(arguments, &mut world, &interrupt, &progress);
+    if outcome.is_err() && interrupt.check().is_ok() {
+        print_logs(&world);
+    }
+    let down = world.down().context("take the world down");
+    outcome.and(down)?;
+    nothing_left()?;
+    progress.say("agents stopped, namespaces and files gone: nothing is left behind");
+    Ok(())
+}
+
+/// Everything between the world's coming up and its going down.
+fn show(arguments: &Arguments, world: &mut World, interrupt: &Interrupt, progress: &Progress) -> Result<()> {
+    start_agents(world, interrupt)?;
+    let before = settled(world, interrupt)?;
+    let kernel_before = kernel(world)?;
+    progress.say("one spur-ipamd agent per node is ready, warm stock in place");
+    let pods = add_pods(arguments, world, interrupt, progress)?;
+    let checks = checks::all(world, &pods)?;
+    interrupt.check()?;
+    progress.say("checks done:");
+    println!("\n{}", pod_table(world, &pods)?);
+    println!("{}", check_table(&checks));
+    fail_on(&checks)?;
+    delete_pods(world, pods, interrupt)?;
+    progress.say("pods deleted; waiting for cooldown and shrink");
+    compare(world, &before, &kernel_before, interrupt)?;
+    progress.say("every address came back; kernel and cloud are as before the pods");
+    println!("\n{}", call_table(world)?);
+    Ok(())
+}
+
+fn spec(arguments: &Arguments) -> WorldSpec {
+    // Short times, so that the way back can be watched; the defaults are those of a cluster.
+    let pool =
+        [("warmIpTarget", "3"), ("maxAboveWarm", "0"), ("cooldownSeconds", "3"), ("shrinkDelaySeconds", "1")];
+    WorldSpec {
+        name: NAME.to_owned(),
+        nodes: arguments.nodes,
+        instance_type: arguments.instance_type.clone(),
+        pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
+    }
+}
+
+/// Says before anything is built what would not fit.
+fn check_capacity(arguments: &Arguments) -> Result<()> {
+    let name = &arguments.instance_type;
+    let limits = spur_quotas::builtin(name).with_context(|| {
+        format!("--type {name}: no such instance type; expected one of EC2's, for example m5.large")
+    })?;
+    let most = limits.enis() * (limits.ipv4_per_eni() - 1);
+    ensure!(
+        (1..=most).contains(&arguments.pods),
+        "--pods {}: expected 1 to {most}, because a {name} has {} ENIs with {} addresses each, of which the first is the ENI's own",
+        arguments.pods,
+        limits.enis(),
+        limits.ipv4_per_eni()
+    );
+    Ok(())
+}
+
+fn start_agents(world: &mut World, interrupt: &Interrupt) -> Result<()> {
+    for node in 0..world.nodes.len() {
+        interrupt.check()?;
+        world.launch_agent(node)?;
+    }
+    for node in &mut world.nodes {
+        interrupt.check()?;
+        node.wait_ready()?;
+    }
+    Ok(())
+}
+
+/// The cloud once it has not changed for a second.
+fn settled(world: &World, interrupt: &Interrupt) -> Result<CloudView> {
+    let (mut last, mut since) = (world.cloud()?, Instant::now());
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    while since.elapsed() < Duration::from_secs(1) {
+        interrupt.check()?;
+        ensure!(Instant::now() < deadline, "the cloud did not come to rest within {SETTLE_TIMEOUT:?}");
+        std::thread::sleep(Duration::from_millis(50));
+        let now = world.cloud()?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(last)
+}
+
+fn kernel(world: &World) -> Result<Vec<Snapshot>> {
+    world.nodes.iter().map(|node| Snapshot::take(&node.netns, false)).collect()
+}
+
+/// Adds the pods, node by node in parallel as kubelets would.
+fn add_pods(
+    arguments: &Arguments,
+    world: &World,
+    interrupt: &Interrupt,
+    progress: &Progress,
+) -> Result<Vec<Placed>> {
+    let added: Vec<Result<Vec<Placed>>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..world.nodes.len())
+            .map(|node| scope.spawn(move || add_to_node(arguments, world, node, interrupt, progress)))
+            .collect();
+        let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined.map(|result| result.unwrap_or_else(|_| bail!("a thread that adds pods failed"))).collect()
+    });
+    Ok(added.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+fn add_to_node(
+    arguments: &Arguments,
+    world: &World,
+    node: usize,
+    interrupt: &Interrupt,
+    progress: &Progress,
+) -> Result<Vec<Placed>> {
+    let runtime = world.runtime(node)?;
+    let (mut pods, mut fastest, start) = (Vec::new(), Duration::MAX, Instant::now());
+    for number in 1..=arguments.pods {
+        interrupt.check()?;
+        let mut pod = world.pod(node, number)?;
+        let one = Instant::now();
+        runtime.add(&mut pod)?;
+        fastest = fastest.min(one.elapsed());
+        pods.push(Placed { node, pod });
+    }
+    progress.say(&format!(
+        "{}: {} pods added in {:.1} s, further ENIs attached on the way (fastest ADD {:.1} ms)",
+        world.nodes[node].name,
+        pods.len(),
+        start.elapsed().as_secs_f64(),
+        fastest.as_secs_f64() * 1000.0
+    ));
+    Ok(pods)
+}
+
+fn pod_table(world: &World, pods: &[Placed]) -> Result<String> {
+    let cloud = world.cloud()?;
+    let mut rows = Vec::new();
+    for placed in pods {
+        let node = &world.nodes[placed.node];
+        let address = placed.pod.address.context("a pod has no address")?;
+        let eni = cloud.owner(&node.name, address).with_context(|| {
+            format!(
+                "{address} of pod {} is on no ENI of {}: the cloud does not know it",
+                placed.pod.name, node.name
+            )
+        })?;
+        rows.push(vec![
+            format!("{} ({})", node.name, node.primary_address),
+            format!("eth{} {}", eni.device_index, eni.id),
+            eni.subnet.clone(),
+            placed.pod.name.clone(),
+            address.to_string(),
+        ]);
+    }
+    Ok(render(&["NODE", "ENI", "SUBNET", "POD", "ADDRESS"], &rows, 3))
+}
+
+fn check_table(checks: &[Check]) -> String {
+    let rows: Vec<_> = checks
+        .iter()
+        .map(|check| {
+            let passed = check.tried - check.failures.len();
+            let verdict = if check.failures.is_empty() { "ok" } else { "FAILED" };
+            vec![verdict.to_owned(), format!("{passed}/{}", check.tried), check.name.to_owned()]
+        })
+        .collect();
+    render(&["CHECK", "PASSED", "WHAT MUST BE TRUE"], &rows, 0)
+}
+
+fn fail_on(checks: &[Check]) -> Result<()> {
+    let failed: Vec<_> = checks.iter().filter(|check| !check.failures.is_empty()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let lines = failed.iter().map(|check| {
+        let shown: Vec<_> = check.failures.iter().take(5).map(|failure| format!("    {failure}")).collect();
+        format!("  {} ({} of {}):\n{}", check.name, check.failures.len(), check.tried, shown.join("\n"))
+    });
+    bail!("these checks failed:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+fn delete_pods(world: &World, pods: Vec<Placed>, interrupt: &Interrupt) -> Result<()> {
+    for placed in pods {
+        interrupt.check()?;
+        world.runtime(placed.node)?.del(&placed.pod)?;
+    }
+    Ok(())
+}
+
+/// Waits until the cloud has its old shape, then compares the kernels.
+fn compare(
+    world: &World,
+    before: &CloudView,
+    kernel_before: &[Snapshot],
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    loop {
+        interrupt.check()?;
+        let now = world.cloud()?;
+        let as_before =
+            now.shape() == before.shape() && now.free == before.free && now.unattached == before.unattached;
+        if as_before {
+            break;
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the cloud is not as before {SETTLE_TIMEOUT:?} after the last DEL (ENIs by node as device index, subnet, secondary addresses):\n  before {:?}\n  now    {:?}",
+            before.shape(),
+            now.shape()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for ((node, before), after) in world.nodes.iter().zip(kernel_before).zip(kernel(world)?) {
+        let difference = before.difference(&after);
+        ensure!(
+            difference.is_empty(),
+            "the kernel of {} is not as before:\n  {}",
+            node.name,
+            difference.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+fn call_table(world: &World) -> Result<String> {
+    let mut counts: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
+    for call in world.record()? {
+        let (action, caller) =
+            (call["action"].as_str().unwrap_or("?"), call["caller"].as_str().unwrap_or("?"));
+        *counts.entry(action.to_owned()).or_default().entry(caller.to_owned()).or_default() += 1;
+    }
+    let callers: Vec<_> = world.nodes.iter().map(|node| node.name.clone()).collect();
+    let row = |action: &str, calls: &BTreeMap<String, u32>| {
+        let mut cells = vec![action.to_owned(), calls.values().sum::<u32>().to_string()];
+        cells.extend(callers.iter().map(|caller| calls.get(caller).copied().unwrap_or(0).to_string()));
+        cells
+    };
+    let mut rows: Vec<_> = counts.iter().map(|(action, calls)| row(action, calls)).collect();
+    let mut total: BTreeMap<String, u32> = BTreeMap::new();
+    for (caller, count) in counts.values().flatten() {
+        *total.entry(caller.clone()).or_default() += count;
+    }
+    rows.push(row("all", &total));
+    let mut header = vec!["EC2 CALLS", "ALL"];
+    header.extend(callers.iter().map(String::as_str));
+    Ok(render(&header, &rows, 0))
+}
+
+/// The ends of all logs: the files go away with the world.
+fn print_logs(world: &World) {
+    for (name, tail) in world.log_tails() {
+        eprintln!("\n── the last lines of {name}\n{tail}");
+    }
+}
+
+fn nothing_left() -> Result<()> {
+    let left: Vec<_> = std::fs::read_dir("/run/netns")
+        .context("list the named namespaces")?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(NAME))
+        .collect();
+    ensure!(left.is_empty(), "these namespaces were left behind: {}", left.join(", "));
+    Ok(())
+}
