@@ -5,10 +5,12 @@
 //! put where in the kernel is in [`layout`]; what names things get is in [`names`].
 
 mod codec;
+pub mod conntrack;
 pub mod layout;
 pub mod names;
 pub mod netlink;
 pub mod netns;
+pub mod pod;
 mod socket;
 pub mod sysctl;
 mod types;

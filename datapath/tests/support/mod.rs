@@ -3,7 +3,7 @@
 //!
 //! Without privilege everything here panics: a test that needs root fails, it does not skip.
 #![expect(clippy::unwrap_used, reason = "tests")]
-#![expect(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses a part, some use all")]
 
 use spur_datapath::netlink::Netlink;
 use spur_datapath::netns::NetNs;
@@ -28,6 +28,8 @@ impl TestNs {
         let ns = NetNs::create_pinned(&name).expect("these tests need root");
         let test_ns = Self { name, ns };
         test_ns.ip("link set lo up");
+        // No link-local addresses: they come some time after the link and would make snapshots differ.
+        test_ns.exec("sysctl -q -w net.ipv6.conf.default.addr_gen_mode=1");
         test_ns
     }
 
@@ -81,11 +83,26 @@ impl TestNs {
         for list in
             ["addr show", "route show table all", "rule show", "neigh show nud permanent", "neigh show proxy"]
         {
-            all.push_str(&format!("{list}: {:#}\n", self.ip_json(list)));
+            let mut value = self.ip_json(list);
+            for item in value.as_array_mut().unwrap() {
+                // The carrier is noticed a little later than the link is set up.
+                let item = item.as_object_mut().unwrap();
+                item.remove("operstate");
+                item.remove("flags");
+            }
+            value.as_array_mut().unwrap().retain(|item| item["type"] != "multicast");
+            all.push_str(&format!("{list}: {value:#}\n"));
         }
         all.push_str(&format!("nft: {:#?}\n", self.nft_json("list ruleset")));
         all
     }
+}
+
+/// Fails with the lines that differ, not with two whole snapshots.
+pub(crate) fn assert_same(now: &str, before: &str) {
+    let missing: Vec<_> = before.lines().filter(|line| !now.contains(line)).collect();
+    let new: Vec<_> = now.lines().filter(|line| !before.contains(line)).collect();
+    assert!(now == before, "gone: {missing:#?}\nnew: {new:#?}");
 }
 
 impl Drop for TestNs {

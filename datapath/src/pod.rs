@@ -1,0 +1,379 @@
+//! Wires a pod to its node, and takes it apart again.
+//!
+//! A pod's packet finds no neighbour to ask for: its only route leads to 169.254.1.1 (fe80::1), whose hardware address, that of
+//! the veth's host end, is a permanent neighbour. The host finds the pod by one route in the pods' table, and the pod's hardware
+//! address is a permanent neighbour there, too. So neither side ever sends ARP.
+//!
+//! Few messages: the pair is born by one, the pod's end outer (it can be set up at once) and in the pod's namespace; the rest is one batch
+//! per namespace. The host's route comes last, so nothing reaches a pod that is half wired. Deleting the pair takes
+//! addresses, routes and neighbours of both ends with it, so undoing is short: the route, then the pair.
+//!
+//! The veth's name tells the pod, its hardware address tells the container: a late removal for an older container of the same
+//! pod finds another hardware address and leaves everything alone.
+
+use crate::netlink::{
+    AddressSpec, Errno, LinkChange, NeighbourSpec, Netlink, NetlinkError, Request, RouteScope, RouteSpec,
+    VethSpec,
+};
+use crate::netns::NetNs;
+use crate::{IfName, LinkIndex, MacAddr, TableId, layout};
+use ipnet::{IpNet, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The gateway that a pod sees in IPv6.
+const POD_GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// How a pod's interface is wired: everything is known before the kernel is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodWiring {
+    /// Name of the pod's end.
+    pub pod_name: IfName,
+    /// Its hardware address, [`crate::names::pod_mac`].
+    pub pod_mac: MacAddr,
+    /// Name of the host's end, [`crate::names::host_veth_name`].
+    pub host_name: IfName,
+    /// Its hardware address, [`crate::names::host_mac`].
+    pub host_mac: MacAddr,
+    /// The pod's addresses, at most one per family.
+    pub addresses: Vec<IpAddr>,
+    /// MTU of both ends.
+    pub mtu_bytes: u32,
+    /// The table for the host's route to the pod.
+    pub pods_table: TableId,
+    /// Preferred source of the host's own packets to the pod; used for its family.
+    pub node_address: IpAddr,
+    /// Transmit and receive queues of each end.
+    pub queues: u32,
+}
+
+/// A message to the kernel while a pod is wired, in this order; those from `PodAddress` on once per address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The pair is created.
+    CreateVeth,
+    /// The pod gets its address.
+    PodAddress,
+    /// The pod's route to its gateway.
+    PodGatewayRoute,
+    /// The pod's default route.
+    PodDefaultRoute,
+    /// The pod's permanent neighbour.
+    PodNeighbour,
+    /// The host's end is set up.
+    HostUp,
+    /// The host's permanent neighbour.
+    HostNeighbour,
+    /// The host's route to the pod.
+    HostRoute,
+}
+
+impl Step {
+    /// All steps in order.
+    pub const ALL: [Self; 8] = [
+        Self::CreateVeth,
+        Self::PodAddress,
+        Self::PodGatewayRoute,
+        Self::PodDefaultRoute,
+        Self::PodNeighbour,
+        Self::HostUp,
+        Self::HostNeighbour,
+        Self::HostRoute,
+    ];
+}
+
+/// Asked before each step whether it may happen; a test that answers `false` makes it fail there.
+pub type StepGate<'a> = &'a mut dyn FnMut(Step) -> bool;
+
+/// A gate that is always open.
+pub fn every_step(_: Step) -> bool {
+    true
+}
+
+/// What the kernel answered when the pod was wired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wired {
+    /// The host's end, in the host's namespace.
+    pub host_link: LinkIndex,
+    /// The pod's end, in the pod's namespace.
+    pub pod_link: LinkIndex,
+}
+
+/// A pod could not be wired or taken apart.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// The pod has an interface of that name; it is untouched.
+    #[error("interface {name} exists already in network namespace {netns}")]
+    InterfaceExists {
+        /// Its name.
+        name: IfName,
+        /// The pod's namespace.
+        netns: String,
+    },
+    /// The host has an interface of that name which is no veth, so it is not an older pod's.
+    #[error("interface {name} on the host is in the way and is no veth pair")]
+    HostNameTaken {
+        /// Its name.
+        name: IfName,
+    },
+    /// The host and the pod have the same namespace.
+    #[error("network namespace {netns} is the host's own")]
+    HostNamespace {
+        /// The pod's namespace.
+        netns: String,
+    },
+    /// The kernel refused.
+    #[error("wire interface {name} of the pod")]
+    Wire {
+        /// The pod's end.
+        name: IfName,
+        /// Why.
+        #[source]
+        cause: NetlinkError,
+    },
+    /// The kernel refused.
+    #[error("remove interface {name} of a pod from the host")]
+    Remove {
+        /// The host's end.
+        name: IfName,
+        /// Why.
+        #[source]
+        cause: NetlinkError,
+    },
+    /// The gate was shut.
+    #[error("stopped before step {0:?}")]
+    Stopped(Step),
+}
+
+/// An ADD that failed, after everything it did was undone.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}{}", .undo.as_ref().map(|_| ", and what was done could not be undone").unwrap_or_default())]
+pub struct AddFailure {
+    /// Why.
+    #[source]
+    pub error: PodError,
+    /// Why undoing failed, if it did: something is left in the kernel.
+    pub undo: Option<PodError>,
+}
+
+/// Wires a pod. On failure what was done is undone, in reverse.
+///
+/// # Guarantees
+/// An interface that is already in the pod's namespace is not touched. A veth of the same name on the host (of an older
+/// sandbox of the same pod) is replaced.
+///
+/// # Errors
+/// See [`PodError`].
+pub fn add(
+    host: &mut Netlink,
+    pod_ns: &NetNs,
+    wiring: &PodWiring,
+    gate: StepGate<'_>,
+) -> Result<Wired, Box<AddFailure>> {
+    let untouched = |error| Box::new(AddFailure { error, undo: None });
+    let wire = |cause| PodError::Wire { name: wiring.pod_name.clone(), cause };
+    let mut pod = Netlink::open_in(pod_ns).map_err(|cause| untouched(wire(cause)))?;
+    create_veth(host, &mut pod, pod_ns, wiring, gate).map_err(untouched)?;
+    configure(host, &mut pod, wiring, gate).map_err(|error| {
+        let undo = remove(host, &PodRemoval::of(wiring)).err();
+        Box::new(AddFailure { error, undo })
+    })
+}
+
+fn create_veth(
+    host: &mut Netlink,
+    pod: &mut Netlink,
+    pod_ns: &NetNs,
+    wiring: &PodWiring,
+    gate: StepGate<'_>,
+) -> Result<(), PodError> {
+    let wire = |cause| PodError::Wire { name: wiring.pod_name.clone(), cause };
+    let netns = || pod_ns.path().display().to_string();
+    if NetNs::current().is_ok_and(|own| own.is_same(pod_ns)) {
+        return Err(PodError::HostNamespace { netns: netns() });
+    }
+    if !gate(Step::CreateVeth) {
+        return Err(PodError::Stopped(Step::CreateVeth));
+    }
+    let spec = veth_spec(pod_ns, wiring);
+    let refused = match host.create_veth(&spec) {
+        Ok(()) => return Ok(()),
+        Err(refused) if refused.errno() == Some(Errno::EXIST) => refused,
+        Err(other) => return Err(wire(other)),
+    };
+    // One of the two names is taken. Looking only now keeps the common case at one message.
+    if pod.link_by_name(&wiring.pod_name).map_err(wire)?.is_some() {
+        return Err(PodError::InterfaceExists { name: wiring.pod_name.clone(), netns: netns() });
+    }
+    let Some(stale) = host.link_by_name(&wiring.host_name).map_err(wire)? else { return Err(wire(refused)) };
+    if stale.kind.as_deref() != Some("veth") {
+        return Err(PodError::HostNameTaken { name: wiring.host_name.clone() });
+    }
+    host.remove_link(stale.index).map_err(wire)?;
+    host.create_veth(&spec).map_err(wire)
+}
+
+fn veth_spec<'a>(pod_ns: &'a NetNs, wiring: &'a PodWiring) -> VethSpec<'a> {
+    VethSpec {
+        name: &wiring.pod_name,
+        mac: Some(wiring.pod_mac),
+        netns: Some(pod_ns),
+        up: true,
+        peer_name: &wiring.host_name,
+        peer_mac: Some(wiring.host_mac),
+        peer_netns: None,
+        mtu_bytes: wiring.mtu_bytes,
+        queues: wiring.queues,
+    }
+}
+
+fn configure(
+    host: &mut Netlink,
+    pod: &mut Netlink,
+    wiring: &PodWiring,
+    gate: StepGate<'_>,
+) -> Result<Wired, PodError> {
+    let wire = |cause| PodError::Wire { name: wiring.pod_name.clone(), cause };
+    let pod_link = pod.index_of(&wiring.pod_name).map_err(wire)?;
+    run_steps(pod, pod_steps(wiring, pod_link), gate, wire)?;
+    let host_link = host.index_of(&wiring.host_name).map_err(wire)?;
+    run_steps(host, host_steps(wiring, host_link), gate, wire)?;
+    // The pod's end got its carrier just now, and sends nothing before the kernel's link watch has seen that (milliseconds,
+    // more under load). Asking for the link makes the kernel look at once (Linux 6.8), so the pod's first packet is not lost.
+    pod.index_of(&wiring.pod_name).map_err(wire)?;
+    Ok(Wired { host_link, pod_link })
+}
+
+/// Runs the steps as one batch; when the gate shuts in the middle, those before it are still run.
+fn run_steps(
+    netlink: &mut Netlink,
+    steps: Vec<(Step, Request)>,
+    gate: StepGate<'_>,
+    wire: impl Fn(NetlinkError) -> PodError,
+) -> Result<(), PodError> {
+    let mut stopped = None;
+    let mut open = Vec::with_capacity(steps.len());
+    for (step, request) in steps {
+        if !gate(step) {
+            stopped = Some(step);
+            break;
+        }
+        open.push(request);
+    }
+    netlink.run_all(open).map_err(wire)?;
+    stopped.map_or(Ok(()), |step| Err(PodError::Stopped(step)))
+}
+
+fn pod_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {
+    let mut steps = Vec::new();
+    for address in &wiring.addresses {
+        let gateway = gateway(*address);
+        let mut to_gateway = RouteSpec::on_link(TableId::MAIN, gateway.into(), link);
+        let mut default = RouteSpec::via(TableId::MAIN, any(*address), gateway, link);
+        // In the pod the routes are like an administrator's (RTPROT_BOOT, as `ip route` writes): nothing of ours reads them.
+        (to_gateway.protocol, default.protocol) = (3, 3);
+        let neighbour = NeighbourSpec { link, address: gateway, mac: Some(wiring.host_mac) };
+        let address = AddressSpec::new(link, (*address).into());
+        steps.push((Step::PodAddress, Request::add_address(&address)));
+        steps.push((Step::PodGatewayRoute, Request::add_route(&to_gateway)));
+        steps.push((Step::PodDefaultRoute, Request::add_route(&default)));
+        steps.push((Step::PodNeighbour, Request::replace_neighbour(&neighbour)));
+    }
+    steps
+}
+
+fn host_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    let mut steps = vec![(Step::HostUp, Request::set_link(link, &up))];
+    for address in &wiring.addresses {
+        let neighbour = NeighbourSpec { link, address: *address, mac: Some(wiring.pod_mac) };
+        steps.push((Step::HostNeighbour, Request::replace_neighbour(&neighbour)));
+        steps.push((Step::HostRoute, Request::replace_route(&host_route(wiring, *address, link))));
+    }
+    steps
+}
+
+/// The host's route to a pod's address.
+fn host_route(wiring: &PodWiring, address: IpAddr, link: LinkIndex) -> RouteSpec {
+    let mut route = RouteSpec::on_link(wiring.pods_table, address.into(), link);
+    // Without a preferred source the kernel searches one among all addresses, which grows with their number.
+    route.source = (address.is_ipv4() == wiring.node_address.is_ipv4()).then_some(wiring.node_address);
+    if address.is_ipv6() {
+        route.scope = RouteScope::Universe;
+    }
+    route
+}
+
+fn gateway(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => layout::POD_GATEWAY.into(),
+        IpAddr::V6(_) => POD_GATEWAY_V6.into(),
+    }
+}
+
+fn any(address: IpAddr) -> IpNet {
+    match address {
+        IpAddr::V4(_) => IpNet::from(ipnet::Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+        IpAddr::V6(_) => IpNet::from(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+    }
+}
+
+/// What a removal is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodRemoval {
+    /// Name of the host's end.
+    pub host_name: IfName,
+    /// Its hardware address if it is this container's.
+    pub host_mac: MacAddr,
+    /// The pods' table.
+    pub pods_table: TableId,
+}
+
+impl PodRemoval {
+    /// The removal of what was wired so.
+    #[must_use]
+    pub fn of(wiring: &PodWiring) -> Self {
+        Self { host_name: wiring.host_name.clone(), host_mac: wiring.host_mac, pods_table: wiring.pods_table }
+    }
+}
+
+/// What a removal found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// The pair is gone now; the host had routes to these addresses.
+    Now {
+        /// The pod's addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// There is no such veth any more.
+    AlreadyGone,
+    /// The veth of that name is of a newer container of the same pod; it is untouched.
+    Newer {
+        /// Its hardware address.
+        mac: Option<MacAddr>,
+    },
+}
+
+/// Takes a pod apart: its routes at once (the address is unreachable from then on), then the pair.
+///
+/// # Guarantees
+/// Tolerates everything already gone, and never touches a veth with another hardware address.
+///
+/// # Errors
+/// When the kernel refuses, after everything was tried.
+pub fn remove(host: &mut Netlink, removal: &PodRemoval) -> Result<Removed, PodError> {
+    let failed = |cause| PodError::Remove { name: removal.host_name.clone(), cause };
+    let Some(link) = host.link_by_name(&removal.host_name).map_err(failed)? else {
+        return Ok(Removed::AlreadyGone);
+    };
+    if link.mac != Some(removal.host_mac) {
+        return Ok(Removed::Newer { mac: link.mac });
+    }
+    // A route table that cannot be read must not keep the pair alive: its routes go with it.
+    let mut routes = host.routes(Some(removal.pods_table)).unwrap_or_default();
+    routes.retain(|route| route.link == Some(link.index));
+    let mut requests: Vec<Request> =
+        routes.iter().map(|route| Request::remove_route(route).or_gone()).collect();
+    requests.push(Request::remove_link(link.index).or_gone());
+    host.run_all(requests).map_err(failed)?;
+    Ok(Removed::Now { addresses: routes.iter().map(|route| route.destination.addr()).collect() })
+}
