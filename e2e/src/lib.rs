@@ -8,6 +8,7 @@ pub mod checks;
 pub mod cloud;
 pub mod http;
 pub mod process;
+pub mod rest;
 pub mod runtime;
 pub mod snapshot;
 pub mod table;

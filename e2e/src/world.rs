@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -95,7 +96,7 @@ pub struct Node {
     /// Primary private address of its primary ENI.
     pub primary_address: IpAddr,
     dir: PathBuf,
-    agent: Option<Daemon>,
+    agent: Mutex<Option<Daemon>>,
 }
 
 impl WorldSpec {
@@ -151,7 +152,7 @@ impl World {
     ///
     /// # Errors
     /// When it ends or does not get ready in time; the end of its log is part of the error.
-    pub fn start_agent(&mut self, node: usize) -> Result<()> {
+    pub fn start_agent(&self, node: usize) -> Result<()> {
         self.launch_agent(node)?;
         self.nodes[node].wait_ready()
     }
@@ -160,9 +161,9 @@ impl World {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn launch_agent(&mut self, node: usize) -> Result<()> {
-        let Self { nodes, node_endpoint, pool, name, .. } = self;
-        let node = &mut nodes[node];
+    pub fn launch_agent(&self, node: usize) -> Result<()> {
+        let Self { node_endpoint, pool, name, .. } = self;
+        let node = &self.nodes[node];
         let config = node.dir.join("agent.yaml");
         std::fs::write(&config, node.agent_config(name, pool)).context("write the agent's configuration")?;
         let mut command = Command::new(binary("spur-ipamd")?);
@@ -174,8 +175,17 @@ impl World {
             .stdout(Stdio::null());
         let agent =
             Daemon::start(&format!("the agent of {}", node.name), command, Some(&node.netns), &node.log())?;
-        node.agent = Some(agent);
+        *node.agent() = Some(agent);
         Ok(())
+    }
+
+    /// Kills the agent of a node and starts it again, without waiting for it. Takes a shared reference, so that another thread can go on adding pods.
+    ///
+    /// # Errors
+    /// When no agent runs, or it cannot be started.
+    pub fn crash_agent(&self, node: usize) -> Result<()> {
+        self.nodes[node].kill_agent()?;
+        self.launch_agent(node)
     }
 
     /// A runtime on the node, which reads the conflist that the node's agent wrote.
@@ -236,11 +246,9 @@ impl World {
     /// When one of them does not end in order.
     pub fn down(mut self) -> Result<()> {
         let mut first = Ok(());
-        for node in &mut self.nodes {
-            if let Some(agent) = node.agent.take() {
-                let stopped = agent.stop();
-                first = first.and(stopped);
-            }
+        for node in &self.nodes {
+            let stopped = node.agent().take().map_or(Ok(()), Daemon::stop);
+            first = first.and(stopped);
         }
         let stopped = self.vpcsim.take().map_or(Ok(()), Daemon::stop);
         first.and(stopped)
@@ -249,9 +257,9 @@ impl World {
     /// The last lines of every log, by the program's name.
     #[must_use]
     pub fn log_tails(&self) -> Vec<(String, String)> {
-        let agents = self.nodes.iter().filter_map(|node| node.agent.as_ref());
-        let daemons = self.vpcsim.iter().chain(agents);
-        daemons.map(|daemon| (daemon.name().to_owned(), daemon.log_tail())).collect()
+        let tail = |daemon: &Daemon| (daemon.name().to_owned(), daemon.log_tail());
+        let agents = self.nodes.iter().filter_map(|node| node.agent().as_ref().map(tail));
+        self.vpcsim.as_ref().map(tail).into_iter().chain(agents).collect()
     }
 
     /// The directory that holds logs and state while the world stands.
@@ -271,8 +279,13 @@ impl Node {
             instance_id: ready.instance_id,
             primary_address: ready.primary_address,
             dir,
-            agent: None,
+            agent: Mutex::new(None),
         })
+    }
+
+    /// The agent; a thread that panicked while it held the lock has left nothing half done.
+    fn agent(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The node's own directory: agent configuration, store, conflist, log.
@@ -291,24 +304,25 @@ impl Node {
     ///
     /// # Errors
     /// When none runs.
-    pub fn kill_agent(&mut self) -> Result<()> {
-        self.agent.take().context("no agent runs")?.kill()
+    pub fn kill_agent(&self) -> Result<()> {
+        self.agent().take().context("no agent runs")?.kill()
     }
 
     /// Stops the agent in order.
     ///
     /// # Errors
     /// When none runs, or it does not end well.
-    pub fn stop_agent(&mut self) -> Result<()> {
-        self.agent.take().context("no agent runs")?.stop()
+    pub fn stop_agent(&self) -> Result<()> {
+        self.agent().take().context("no agent runs")?.stop()
     }
 
     /// Waits until the agent serves: the conflist is there and the socket accepts.
     ///
     /// # Errors
     /// When the agent ends or takes too long.
-    pub fn wait_ready(&mut self) -> Result<()> {
-        let agent = self.agent.as_mut().context("no agent runs")?;
+    pub fn wait_ready(&self) -> Result<()> {
+        let mut agent = self.agent();
+        let agent = agent.as_mut().context("no agent runs")?;
         let (conflist, socket) = (self.dir.join("net.d/10-spur.conflist"), self.dir.join("agent.sock"));
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {

@@ -8,8 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use spur_e2e::checks::{self, Check, Placed};
-use spur_e2e::cloud::CloudView;
-use spur_e2e::snapshot::Snapshot;
+use spur_e2e::rest::Rest;
 use spur_e2e::table::render;
 use spur_e2e::world::{World, WorldSpec};
 use std::collections::BTreeMap;
@@ -18,14 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The world's name: what the namespaces of the demo begin with.
-const NAME: &str = "spur-demo";
-
 /// Most nodes and pods that one small machine carries in reasonable time.
 const MAX_NODES: u32 = 50;
-
-/// How long the cloud may take to be as before: the cooldown below, a detach, and the calls between.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Shows Spur in a VPC on this machine.
 #[derive(Debug, Parser)]
@@ -39,6 +32,9 @@ struct Arguments {
     /// Instance type of the nodes.
     #[arg(long = "type", default_value = "m5.large")]
     instance_type: String,
+    /// Name of the world: what its network namespaces begin with.
+    #[arg(long, default_value = "spur-demo")]
+    name: String,
 }
 
 /// Ends the demo at the next step when a signal came.
@@ -82,27 +78,26 @@ fn main() -> ExitCode {
 fn demo(arguments: &Arguments) -> Result<()> {
     check_capacity(arguments)?;
     let (interrupt, progress) = (Interrupt::register()?, Progress(Instant::now()));
-    let mut world = World::up(&spec(arguments))?;
+    let world = World::up(&spec(arguments))?;
     progress.say(&format!(
         "vpcsim: a VPC with 2 subnets in 2 zones, an internet side, {} nodes of type {}",
         arguments.nodes, arguments.instance_type
     ));
-    let outcome = show(arguments, &mut world, &interrupt, &progress);
+    let outcome = show(arguments, &world, &interrupt, &progress);
     if outcome.is_err() && interrupt.check().is_ok() {
         print_logs(&world);
     }
     let down = world.down().context("take the world down");
     outcome.and(down)?;
-    nothing_left()?;
+    nothing_left(&arguments.name)?;
     progress.say("agents stopped, namespaces and files gone: nothing is left behind");
     Ok(())
 }
 
 /// Everything between the world's coming up and its going down.
-fn show(arguments: &Arguments, world: &mut World, interrupt: &Interrupt, progress: &Progress) -> Result<()> {
+fn show(arguments: &Arguments, world: &World, interrupt: &Interrupt, progress: &Progress) -> Result<()> {
     start_agents(world, interrupt)?;
-    let before = settled(world, interrupt)?;
-    let kernel_before = kernel(world)?;
+    let before = Rest::reach(world, &|| interrupt.check())?;
     progress.say("one spur-ipamd agent per node is ready, warm stock in place");
     let pods = add_pods(arguments, world, interrupt, progress)?;
     let checks = checks::all(world, &pods)?;
@@ -113,7 +108,7 @@ fn show(arguments: &Arguments, world: &mut World, interrupt: &Interrupt, progres
     fail_on(&checks)?;
     delete_pods(world, pods, interrupt)?;
     progress.say("pods deleted; waiting for cooldown and shrink");
-    compare(world, &before, &kernel_before, interrupt)?;
+    before.regain(world, &|| interrupt.check())?;
     progress.say("every address came back; kernel and cloud are as before the pods");
     println!("\n{}", call_table(world)?);
     Ok(())
@@ -124,7 +119,7 @@ fn spec(arguments: &Arguments) -> WorldSpec {
     let pool =
         [("warmIpTarget", "3"), ("maxAboveWarm", "0"), ("cooldownSeconds", "3"), ("shrinkDelaySeconds", "1")];
     WorldSpec {
-        name: NAME.to_owned(),
+        name: arguments.name.clone(),
         nodes: arguments.nodes,
         instance_type: arguments.instance_type.clone(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
@@ -148,36 +143,16 @@ fn check_capacity(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn start_agents(world: &mut World, interrupt: &Interrupt) -> Result<()> {
+fn start_agents(world: &World, interrupt: &Interrupt) -> Result<()> {
     for node in 0..world.nodes.len() {
         interrupt.check()?;
         world.launch_agent(node)?;
     }
-    for node in &mut world.nodes {
+    for node in &world.nodes {
         interrupt.check()?;
         node.wait_ready()?;
     }
     Ok(())
-}
-
-/// The cloud once it has not changed for a second.
-fn settled(world: &World, interrupt: &Interrupt) -> Result<CloudView> {
-    let (mut last, mut since) = (world.cloud()?, Instant::now());
-    let deadline = Instant::now() + SETTLE_TIMEOUT;
-    while since.elapsed() < Duration::from_secs(1) {
-        interrupt.check()?;
-        ensure!(Instant::now() < deadline, "the cloud did not come to rest within {SETTLE_TIMEOUT:?}");
-        std::thread::sleep(Duration::from_millis(50));
-        let now = world.cloud()?;
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    Ok(last)
-}
-
-fn kernel(world: &World) -> Result<Vec<Snapshot>> {
-    world.nodes.iter().map(|node| Snapshot::take(&node.netns, false)).collect()
 }
 
 /// Adds the pods, node by node in parallel as kubelets would.
@@ -279,42 +254,6 @@ fn delete_pods(world: &World, pods: Vec<Placed>, interrupt: &Interrupt) -> Resul
     Ok(())
 }
 
-/// Waits until the cloud has its old shape, then compares the kernels.
-fn compare(
-    world: &World,
-    before: &CloudView,
-    kernel_before: &[Snapshot],
-    interrupt: &Interrupt,
-) -> Result<()> {
-    let deadline = Instant::now() + SETTLE_TIMEOUT;
-    loop {
-        interrupt.check()?;
-        let now = world.cloud()?;
-        let as_before =
-            now.shape() == before.shape() && now.free == before.free && now.unattached == before.unattached;
-        if as_before {
-            break;
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "the cloud is not as before {SETTLE_TIMEOUT:?} after the last DEL (ENIs by node as device index, subnet, secondary addresses):\n  before {:?}\n  now    {:?}",
-            before.shape(),
-            now.shape()
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    for ((node, before), after) in world.nodes.iter().zip(kernel_before).zip(kernel(world)?) {
-        let difference = before.difference(&after);
-        ensure!(
-            difference.is_empty(),
-            "the kernel of {} is not as before:\n  {}",
-            node.name,
-            difference.join("\n  ")
-        );
-    }
-    Ok(())
-}
-
 fn call_table(world: &World) -> Result<String> {
     let mut counts: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
     for call in world.record()? {
@@ -346,11 +285,11 @@ fn print_logs(world: &World) {
     }
 }
 
-fn nothing_left() -> Result<()> {
+fn nothing_left(name: &str) -> Result<()> {
     let left: Vec<_> = std::fs::read_dir("/run/netns")
         .context("list the named namespaces")?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(NAME))
+        .filter(|file| file.starts_with(name))
         .collect();
     ensure!(left.is_empty(), "these namespaces were left behind: {}", left.join(", "));
     Ok(())

@@ -1,0 +1,34 @@
+//! What the tests of the whole share.
+
+use spur_e2e::checks::Placed;
+use spur_e2e::world::{World, WorldSpec};
+use std::ops::RangeInclusive;
+
+/// A world with short times; its name carries the process id, so that runs do not meet.
+pub(crate) fn quick_spec(name: &str, nodes: u32) -> WorldSpec {
+    let pool =
+        [("warmIpTarget", "3"), ("maxAboveWarm", "0"), ("cooldownSeconds", "1"), ("shrinkDelaySeconds", "1")];
+    WorldSpec {
+        name: format!("t{}-{name}", std::process::id()),
+        nodes,
+        instance_type: "m5.large".to_owned(),
+        pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
+    }
+}
+
+/// The world of [`quick_spec`].
+pub(crate) fn quick_world(name: &str, nodes: u32) -> World {
+    World::up(&quick_spec(name, nodes)).unwrap()
+}
+
+/// Adds pods with these numbers, one after the other.
+pub(crate) fn add_pods(world: &World, node: usize, numbers: RangeInclusive<u32>) -> Vec<Placed> {
+    let runtime = world.runtime(node).unwrap();
+    numbers
+        .map(|number| {
+            let mut pod = world.pod(node, number).unwrap();
+            runtime.add(&mut pod).unwrap();
+            Placed { node, pod }
+        })
+        .collect()
+}

@@ -1,0 +1,8 @@
+//! Tests of the whole, as operators would see it: vpcsim, agents, the plugin, real packets. They need root and namespaces.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+mod common;
+mod crash;
+mod demo;
+mod first_pod;
