@@ -1,0 +1,62 @@
+//! The actions that this EC2 answers, each under its API name.
+
+/// An action of the Query API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    AssignPrivateIpAddresses,
+    AttachNetworkInterface,
+    CreateNetworkInterface,
+    CreateTags,
+    DeleteNetworkInterface,
+    DescribeInstances,
+    DescribeInstanceTypes,
+    DescribeNetworkInterfaces,
+    DescribeSecurityGroups,
+    DescribeSubnets,
+    DescribeVpcs,
+    DetachNetworkInterface,
+    ModifyNetworkInterfaceAttribute,
+    UnassignPrivateIpAddresses,
+}
+
+impl Action {
+    pub(crate) const ALL: [Self; 14] = [
+        Self::AssignPrivateIpAddresses,
+        Self::AttachNetworkInterface,
+        Self::CreateNetworkInterface,
+        Self::CreateTags,
+        Self::DeleteNetworkInterface,
+        Self::DescribeInstances,
+        Self::DescribeInstanceTypes,
+        Self::DescribeNetworkInterfaces,
+        Self::DescribeSecurityGroups,
+        Self::DescribeSubnets,
+        Self::DescribeVpcs,
+        Self::DetachNetworkInterface,
+        Self::ModifyNetworkInterfaceAttribute,
+        Self::UnassignPrivateIpAddresses,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::AssignPrivateIpAddresses => "AssignPrivateIpAddresses",
+            Self::AttachNetworkInterface => "AttachNetworkInterface",
+            Self::CreateNetworkInterface => "CreateNetworkInterface",
+            Self::CreateTags => "CreateTags",
+            Self::DeleteNetworkInterface => "DeleteNetworkInterface",
+            Self::DescribeInstances => "DescribeInstances",
+            Self::DescribeInstanceTypes => "DescribeInstanceTypes",
+            Self::DescribeNetworkInterfaces => "DescribeNetworkInterfaces",
+            Self::DescribeSecurityGroups => "DescribeSecurityGroups",
+            Self::DescribeSubnets => "DescribeSubnets",
+            Self::DescribeVpcs => "DescribeVpcs",
+            Self::DetachNetworkInterface => "DetachNetworkInterface",
+            Self::ModifyNetworkInterfaceAttribute => "ModifyNetworkInterfaceAttribute",
+            Self::UnassignPrivateIpAddresses => "UnassignPrivateIpAddresses",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+}

@@ -1,0 +1,118 @@
+//! What EC2 says when it refuses: code, message and HTTP status, as the API reference's list of error codes has them and,
+//! where that list is silent, as EC2 has been seen to answer. Every code that a call can end with is in [`Code`], so
+//! that a witness can check that it has seen them all.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($name:ident $text:literal $status:literal,)*) => {
+        /// Every error code that a call can end with.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code { $($name),* }
+
+        impl Code {
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
+
+            pub(crate) const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+
+            pub(crate) const fn status(self) -> u16 {
+                match self { $(Self::$name => $status),* }
+            }
+        }
+    };
+}
+
+codes! {
+    AttachmentLimitExceeded "AttachmentLimitExceeded" 400,
+    AuthFailure "AuthFailure" 401,
+    DryRunOperation "DryRunOperation" 412,
+    FilterLimitExceeded "FilterLimitExceeded" 400,
+    IdempotentParameterMismatch "IdempotentParameterMismatch" 400,
+    IncorrectState "IncorrectState" 400,
+    InsufficientCidrBlocks "InsufficientCidrBlocks" 400,
+    InsufficientFreeAddresses "InsufficientFreeAddressesInSubnet" 400,
+    InvalidAction "InvalidAction" 400,
+    AttachmentNotFound "InvalidAttachmentID.NotFound" 400,
+    GroupNotFound "InvalidGroup.NotFound" 400,
+    GroupMalformed "InvalidGroupId.Malformed" 400,
+    InvalidId "InvalidID" 400,
+    AddressInUse "InvalidIPAddress.InUse" 400,
+    InstanceMalformed "InvalidInstanceID.Malformed" 400,
+    InstanceNotFound "InvalidInstanceID.NotFound" 400,
+    InvalidInstanceType "InvalidInstanceType" 400,
+    EniInUse "InvalidNetworkInterface.InUse" 400,
+    AttachmentMalformed "InvalidNetworkInterfaceAttachmentId.Malformed" 400,
+    EniNotFound "InvalidNetworkInterfaceID.NotFound" 400,
+    EniMalformed "InvalidNetworkInterfaceId.Malformed" 400,
+    InvalidPaginationToken "InvalidPaginationToken" 400,
+    InvalidParameterCombination "InvalidParameterCombination" 400,
+    InvalidParameterValue "InvalidParameterValue" 400,
+    SecurityGroupNotFound "InvalidSecurityGroupID.NotFound" 400,
+    SubnetMalformed "InvalidSubnetID.Malformed" 400,
+    SubnetNotFound "InvalidSubnetID.NotFound" 400,
+    VpcMalformed "InvalidVpcID.Malformed" 400,
+    VpcNotFound "InvalidVpcID.NotFound" 400,
+    MalformedQueryString "MalformedQueryString" 404,
+    MissingAction "MissingAction" 400,
+    MissingAuthenticationToken "MissingAuthenticationToken" 403,
+    MissingParameter "MissingParameter" 400,
+    NoSuchVersion "NoSuchVersion" 400,
+    OperationNotPermitted "OperationNotPermitted" 400,
+    AddressLimitExceeded "PrivateIpAddressLimitExceeded" 400,
+    GroupLimitExceeded "SecurityGroupsPerInterfaceLimitExceeded" 400,
+    TagLimitExceeded "TagLimitExceeded" 400,
+    UnauthorizedOperation "UnauthorizedOperation" 403,
+    UnknownParameter "UnknownParameter" 400,
+    UnsupportedOperation "UnsupportedOperation" 400,
+}
+
+/// A refused call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub(crate) struct ApiError {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl Code {
+    /// This code with the words for this case.
+    pub(crate) fn because(self, message: impl Into<String>) -> ApiError {
+        ApiError { code: self, message: message.into() }
+    }
+}
+
+/// EC2 writes parameter names in messages with a small first letter.
+fn as_written(parameter: &str) -> String {
+    let mut letters = parameter.chars();
+    letters.next().map(|first| first.to_ascii_lowercase().to_string() + letters.as_str()).unwrap_or_default()
+}
+
+impl ApiError {
+    /// `value` makes no sense for `parameter`.
+    pub(crate) fn invalid(parameter: &str, value: &str, problem: &str) -> Self {
+        // A caller's own bytes come back to it, but not by the megabyte.
+        let shown: String = value.chars().take(100).collect();
+        Code::InvalidParameterValue
+            .because(format!("Value ({shown}) for parameter {} is invalid. {problem}", as_written(parameter)))
+    }
+
+    /// A parameter that must be there is not.
+    pub(crate) fn missing(parameter: &str) -> Self {
+        Code::MissingParameter
+            .because(format!("The request must contain the parameter {}", as_written(parameter)))
+    }
+
+    /// Two parameters exclude each other.
+    pub(crate) fn combination(message: impl Into<String>) -> Self {
+        Code::InvalidParameterCombination.because(message)
+    }
+}

@@ -1,0 +1,27 @@
+//! The record of calls: who called what, when, and what came of it. Kept whole, so that a test can assert a call budget;
+//! the caller drains it if a long run would make it grow too much.
+
+use crate::time::SimTime;
+use serde::Serialize;
+use std::time::Duration;
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// When it was answered.
+    pub at: SimTime,
+    /// The node's name, `operator` for any other key, `anonymous` for none.
+    pub caller: String,
+    /// The action as sent; empty if there was none.
+    pub action: String,
+    /// The parameters in short: `Name=value` joined by blanks, cut off where it gets long.
+    pub parameters: String,
+    /// `OK` or the error code.
+    pub outcome: String,
+    /// HTTP status.
+    pub status: u16,
+    /// Id of the request.
+    pub request_id: String,
+    /// How long the answer is held back; zero while no fault asks for it.
+    pub held: Duration,
+}

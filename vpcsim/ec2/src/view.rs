@@ -1,0 +1,149 @@
+//! What the world looks like from outside: plain serializable data for the fabric, the demo and tests. A view is a copy;
+//! changing it changes nothing, and what happens later does not change it.
+
+use crate::id::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
+use ipnet::Ipv4Net;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// The whole world.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct State {
+    /// The scenario's name.
+    pub name: String,
+    /// The region.
+    pub region: String,
+    /// The account that owns everything.
+    pub account: String,
+    /// The VPC's id.
+    pub vpc: VpcId,
+    /// The VPC's CIDRs, primary first.
+    pub vpc_cidrs: Vec<Ipv4Net>,
+    /// A host on the internet side.
+    pub internet: Ipv4Addr,
+    /// Subnets, in the scenario's order.
+    pub subnets: Vec<SubnetView>,
+    /// Nodes, in the scenario's order.
+    pub nodes: Vec<NodeView>,
+    /// ENIs by id, unattached ones included.
+    pub enis: BTreeMap<EniId, EniView>,
+}
+
+/// A subnet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SubnetView {
+    /// Its id.
+    pub id: SubnetId,
+    /// Its name in the scenario.
+    pub name: String,
+    /// Its zone.
+    pub zone: String,
+    /// Its CIDR.
+    pub cidr: Ipv4Net,
+    /// The VPC router's address in it.
+    pub gateway: Ipv4Addr,
+    /// Addresses that can still be had.
+    pub free: u32,
+}
+
+/// A node: an instance and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeView {
+    /// Its name in the scenario.
+    pub name: String,
+    /// Its instance id.
+    pub instance: InstanceId,
+    /// Its instance type.
+    pub instance_type: String,
+    /// The subnet of its primary ENI.
+    pub subnet: SubnetId,
+    /// Its zone.
+    pub zone: String,
+    /// The access key that the metadata service gives it: calls signed with it are recorded as this node's.
+    pub access_key: String,
+    /// Its ENIs in any state of attachment, primary first, then by card and device index.
+    pub enis: Vec<EniId>,
+}
+
+/// An ENI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EniView {
+    /// Its id.
+    pub id: EniId,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// The subnet of its addresses.
+    pub subnet: SubnetId,
+    /// Its security groups.
+    pub security_groups: Vec<SecurityGroupId>,
+    /// Its primary address.
+    pub primary: Ipv4Addr,
+    /// Its secondary addresses.
+    pub secondary: Vec<Ipv4Addr>,
+    /// Its delegated prefixes.
+    pub prefixes: Vec<Ipv4Net>,
+    /// Whether packets of addresses that are not its own are dropped.
+    pub source_dest_check: bool,
+    /// Its description.
+    pub description: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// `available`, `attaching`, `in-use` or `detaching`.
+    pub status: &'static str,
+    /// Where it is attached, if it is.
+    pub attachment: Option<AttachmentView>,
+}
+
+impl EniView {
+    /// Whether `address` is the ENI's own: primary, secondary or in a delegated prefix.
+    #[must_use]
+    pub fn owns(&self, address: Ipv4Addr) -> bool {
+        self.primary == address
+            || self.secondary.contains(&address)
+            || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+    }
+}
+
+/// Where an ENI is attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AttachmentView {
+    /// The node.
+    pub node: String,
+    /// Index on the card; 0 on card 0 is the primary ENI.
+    pub device_index: u32,
+    /// The network card.
+    pub card: u32,
+    /// `attaching`, `attached` or `detaching`. The netdev is in the node in the last two.
+    pub status: &'static str,
+    /// Whether the ENI dies with the instance.
+    pub delete_on_termination: bool,
+}
+
+/// What became true in the world, for whoever gives it a body. In the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Happening {
+    /// An attachment landed: the netdev is to appear in the node.
+    EniArrived {
+        /// The ENI, attached.
+        eni: Box<EniView>,
+    },
+    /// A detachment landed: the netdev is to leave the node.
+    EniLeft {
+        /// The node.
+        node: String,
+        /// The ENI.
+        eni: EniId,
+        /// Its hardware address.
+        mac: Mac,
+        /// Where it was.
+        device_index: u32,
+        /// On which card.
+        card: u32,
+    },
+    /// Addresses, prefixes or the source/destination check of an ENI changed (attached or not).
+    EniChanged {
+        /// The ENI as it is now.
+        eni: Box<EniView>,
+    },
+}
