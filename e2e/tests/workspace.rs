@@ -106,3 +106,44 @@ fn arrows_point_one_way() {
         none_of(member, &["vpcsim", "vpcsim-ec2", "spur-e2e", "localstack-tests"]);
     }
 }
+
+/// Packages with their features, as cargo would build them for this selection.
+fn features(selection: &[&str]) -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p} {f}", "--manifest-path"])
+        .arg(root)
+        .args(selection)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).collect()
+}
+
+#[test]
+fn the_sdk_is_compiled_once_whatever_is_built() {
+    let linked = features(&["-e", "normal,build", "-p", "aws-sdk-ec2"]);
+    let shared: BTreeSet<&str> = linked.iter().filter_map(|line| line.split(' ').next()).collect();
+    let of_sdk = |selection: &[&str]| -> BTreeSet<String> {
+        features(selection)
+            .into_iter()
+            .filter(|line| shared.contains(line.split(' ').next().unwrap()))
+            .collect()
+    };
+    let all = of_sdk(&["--workspace", "-e", "normal,build,dev"]);
+    for selection in [
+        &["--workspace", "-e", "normal,build"][..],
+        &["-p", "spur-cloud-aws", "-e", "normal,build,dev"],
+        &["-p", "spur-ipamd", "-e", "normal,build"],
+        &["-p", "localstack-tests", "-e", "normal,build,dev"],
+    ] {
+        let different: Vec<_> = all.symmetric_difference(&of_sdk(selection)).cloned().collect();
+        let sdk_only: Vec<_> = different.iter().filter(|line| of_sdk(selection).contains(*line)).collect();
+        assert!(
+            sdk_only.is_empty(),
+            "with {selection:?} the SDK's dependencies have other features than in the whole workspace, so it would be compiled again; \
+             fix them in cloud/aws/Cargo.toml: {different:#?}"
+        );
+    }
+}
