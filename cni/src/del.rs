@@ -1,0 +1,79 @@
+//! DEL: clean the kernel, then release the address; whatever is already gone is fine. It needs neither the pod's namespace nor
+//! a previous result. The kernel comes first, so that the agent never sees an address as free that a veth still answers for.
+//!
+//! When the agent is away the release is spooled durably and DEL succeeds: a runtime that cannot delete keeps a dead pod.
+//! When the agent answers but refuses, DEL fails and the runtime retries.
+
+use crate::agent::{Agent, AgentError};
+use crate::failure::Failure;
+use crate::log::Log;
+use crate::netconf::NetConf;
+use crate::request::{DelRequest, Subject};
+use crate::wiring;
+use spur_wire::{RefusalKind, SpooledRelease, VERSION};
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+pub(crate) fn del(request: &DelRequest, deadline: Instant, log: &Log) -> Result<(), Failure> {
+    // A veth that could not be removed still answers for its address: releasing that would give it to a second pod.
+    wiring::remove(&request.subject, log).map_err(Failure::Unwire)?;
+    release(&request.conf, &request.subject, deadline, log)
+}
+
+/// Gives the address back to the agent, now or by way of the spool.
+pub(crate) fn release(
+    conf: &NetConf,
+    subject: &Subject,
+    deadline: Instant,
+    log: &Log,
+) -> Result<(), Failure> {
+    let request = spur_wire::DelRequest { attachment: subject.attachment() };
+    let network = conf.network.as_str();
+    match Agent::new(&conf.socket, network, deadline).del(request.clone()) {
+        Ok(reply) => {
+            log.info(format_args!("released {:?}", reply.addresses));
+            let path = SpooledRelease::path(&conf.spool_dir, network, &request.attachment);
+            if path.exists() {
+                forget_spooled(&path, log);
+            }
+            Ok(())
+        }
+        Err(agent) if is_away(&agent) => {
+            let release = SpooledRelease {
+                version: VERSION,
+                network: network.to_owned(),
+                request,
+                released_unix_ms: unix_ms(),
+            };
+            match release.write(&conf.spool_dir) {
+                Ok(path) => {
+                    log.warn(format_args!("{agent}: the release waits in {}", path.display()));
+                    Ok(())
+                }
+                Err(cause) => Err(Failure::Spool { agent, cause }),
+            }
+        }
+        Err(agent) => Err(Failure::Release(agent)),
+    }
+}
+
+/// Removes a spooled release that the agent has taken; should it stay, the agent sees that it is old.
+pub(crate) fn forget_spooled(path: &Path, log: &Log) {
+    if let Err(error) = SpooledRelease::remove(path) {
+        log.warn(format_args!("{error}"));
+    }
+}
+
+/// An agent that does not speak our protocol is away, too: the one that replaces it will.
+fn is_away(error: &AgentError) -> bool {
+    match error {
+        AgentError::Refused(refusal) => refusal.kind == RefusalKind::Version,
+        _ => true,
+    }
+}
+
+/// Wall-clock time: the agent compares it with the time of its grants.
+pub(crate) fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,190 @@
+//! The CNI plugin `spur`: executed by the container runtime once per pod and verb. Blocking and single-threaded; it executes no
+//! other program and knows nothing of clouds. The agent decides (which address, which table, which MTU), the plugin wires.
+//!
+//! Each verb goes the same way: observe (environment, standard input, namespace) → validate everything, all mistakes at
+//! once → ask the agent → change the kernel → print. What a verb may run on is a type that only validation makes
+//! (`request.rs`), so the steps cannot be called out of order. Standard output carries the result or the error object and
+//! nothing else; the log goes to standard error or a file. `docs/cni.md` has the keys and the codes.
+
+mod add;
+mod agent;
+mod args;
+mod check;
+mod code;
+mod del;
+#[cfg(test)]
+mod docs;
+mod env;
+mod failure;
+mod gc;
+mod input;
+mod log;
+mod mistake;
+mod names;
+mod netconf;
+mod request;
+mod result;
+mod status;
+mod version;
+mod wiring;
+
+use crate::env::Environment;
+use crate::failure::{ErrorReply, Failure};
+use crate::input::InputError;
+use crate::log::Log;
+use crate::mistake::Mistake;
+use crate::netconf::LogConf;
+use crate::request::Input;
+use crate::version::SpecVersion;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The verbs of the specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Add,
+    Del,
+    Check,
+    Gc,
+    Status,
+    Version,
+}
+
+/// How long VERSION waits for a configuration that it could do without.
+const VERSION_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the others wait for one, before they know the configured timeout.
+const INPUT_PATIENCE: Duration = Duration::from_secs(netconf::DEFAULT_TIMEOUT_SECONDS);
+
+/// One invocation, from environment to exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    let started = Instant::now();
+    answer_panics();
+    let env = Environment::observe(|key| std::env::var_os(key));
+    if env.command.is_missing() {
+        return about();
+    }
+    let verb = parse_verb(&env);
+    let input = observe_input(verb.as_ref().ok().copied(), started);
+    let echo = echoed_version(&input);
+    let outcome = match verb {
+        Ok(Verb::Version) => print_versions(&input),
+        Ok(verb) => dispatch(verb, &env, input, started),
+        Err(mistake) => Err(Failure::Invalid(vec![mistake])),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // If even this cannot be written, the exit code still says that something failed.
+            let _ = print(&failure.reply(&echo));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse_verb(env: &Environment) -> Result<Verb, Mistake> {
+    match env.command.text()? {
+        Some("ADD") => Ok(Verb::Add),
+        Some("DEL") => Ok(Verb::Del),
+        Some("CHECK") => Ok(Verb::Check),
+        Some("GC") => Ok(Verb::Gc),
+        Some("STATUS") => Ok(Verb::Status),
+        Some("VERSION") => Ok(Verb::Version),
+        other => Err(Mistake::Command(other.unwrap_or_default().to_owned())),
+    }
+}
+
+fn observe_input(verb: Option<Verb>, started: Instant) -> Input {
+    let patience = if verb == Some(Verb::Version) { VERSION_PATIENCE } else { INPUT_PATIENCE };
+    match input::read_to_end(&io::stdin(), started + patience) {
+        Ok(bytes) => netconf::parse_object(&bytes),
+        Err(InputError::Io(cause)) => Err(Mistake::Stdin(cause)),
+        Err(InputError::TooLong) => Err(Mistake::StdinTooLong(input::MAX_INPUT)),
+    }
+}
+
+fn echoed_version(input: &Input) -> String {
+    input.as_ref().map_or(SpecVersion::LATEST.as_str(), netconf::version_to_echo).to_owned()
+}
+
+fn dispatch(verb: Verb, env: &Environment, input: Input, started: Instant) -> Result<(), Failure> {
+    let conf = input.as_ref().map_or_else(|_| LogConf::default(), netconf::parse_log);
+    let log = Log::open(&conf, subject_of_log(verb, env));
+    let outcome = match verb {
+        Verb::Add => run_add(env, input, started, &log),
+        Verb::Del => {
+            let request = request::del(env, input).map_err(Failure::Invalid)?;
+            del::del(&request, started + request.conf.timeout, &log)
+        }
+        Verb::Check => {
+            let request = request::check(env, input, request::open_netns).map_err(Failure::Invalid)?;
+            check::check(&request, started + request.add.conf.timeout)
+        }
+        Verb::Gc => gc::gc(&request::gc(env, input).map_err(Failure::Invalid)?, started, &log),
+        Verb::Status => status::status(&request::status(input).map_err(Failure::Invalid)?, started),
+        Verb::Version => print_versions(&input),
+    };
+    if let Err(failure) = &outcome {
+        log.info(format_args!("failed: {failure}: {}", failure::causes(failure)));
+    }
+    outcome
+}
+
+fn run_add(env: &Environment, input: Input, started: Instant, log: &Log) -> Result<(), Failure> {
+    let request = request::add(env, input, request::open_netns).map_err(Failure::Invalid)?;
+    let deadline = started + request.conf.timeout;
+    let added = add::add(request, deadline, log)?;
+    if let Err(error) = print(&added.result) {
+        added.undo(deadline, log);
+        return Err(Failure::Print(error));
+    }
+    Ok(())
+}
+
+fn subject_of_log(verb: Verb, env: &Environment) -> String {
+    let text = |variable: &env::Variable| variable.text().ok().flatten().unwrap_or("-").to_owned();
+    format!("{verb:?} {}/{}", text(&env.container_id), text(&env.if_name))
+}
+
+fn print_versions(input: &Input) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Versions<'a> {
+        cni_version: &'a str,
+        supported_versions: [SpecVersion; 3],
+    }
+    let given = input.as_ref().ok().filter(|object| object.contains_key("cniVersion"));
+    let cni_version = given.map_or(SpecVersion::LATEST.as_str(), netconf::version_to_echo);
+    print(&Versions { cni_version, supported_versions: SpecVersion::ALL }).map_err(Failure::Print)
+}
+
+fn about() -> ExitCode {
+    eprintln!("Spur CNI plugin {}", env!("CARGO_PKG_VERSION"));
+    eprintln!("CNI protocol versions supported: {}", SpecVersion::list());
+    ExitCode::SUCCESS
+}
+
+/// One JSON value and a line's end, in one write.
+fn print(value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&line)?;
+    stdout.flush()
+}
+
+/// A bug must not look to the runtime like a plugin without an answer.
+fn answer_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        eprintln!("spur: {info}");
+        let _ = print(&ErrorReply {
+            cni_version: SpecVersion::LATEST.as_str(),
+            code: code::Code::Internal,
+            msg: format!("bug in the plugin: {info}"),
+            details: String::new(),
+        });
+        std::process::exit(1);
+    }));
+}
