@@ -1,0 +1,42 @@
+//! What whoever started vpcsim may look at, and no node: the record of calls, the state of the world, the packets that were
+//! dropped. JSON under `/_vpcsim/`, on the loopback listener only.
+
+use crate::world::World;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+use std::sync::Arc;
+
+/// The inspection endpoints.
+pub fn router(world: Arc<World>) -> Router {
+    Router::new()
+        .route("/_vpcsim/record", get(record))
+        .route("/_vpcsim/record/reset", post(reset))
+        .route("/_vpcsim/state", get(state))
+        .route("/_vpcsim/drops", get(drops))
+        .with_state(world)
+}
+
+async fn record(State(world): State<Arc<World>>) -> Response {
+    Json(world.record()).into_response()
+}
+
+async fn reset(State(world): State<Arc<World>>) -> Response {
+    Json(json!({ "forgotten": world.take_record().len() })).into_response()
+}
+
+async fn state(State(world): State<Arc<World>>) -> Response {
+    Json(world.state()).into_response()
+}
+
+async fn drops(State(world): State<Arc<World>>) -> Response {
+    match world.drops().await {
+        Ok(drops) => Json(drops).into_response(),
+        Err(problem) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "problem": problem }))).into_response()
+        }
+    }
+}

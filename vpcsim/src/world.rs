@@ -1,0 +1,188 @@
+//! The running world: the model under a lock, a clock, and the fabric that gives the model a body.
+//!
+//! Every call and every due event goes the same way: the model changes, and if that changed the network, the fabric is
+//! ordered to follow while the lock is still held, so that orders keep the order of changes. A call is answered
+//! when the kernel has followed: an address that EC2 says is assigned is routed, one that was unassigned is not.
+
+use crate::fabric::firewall::DropCount;
+use crate::fabric::plan::{AddressCheck, Port, Ports};
+use crate::fabric::worker::FabricWorker;
+use ipnet::Ipv4Net;
+use spur_datapath::MacAddr;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, oneshot};
+use vpcsim_ec2::{
+    Answer, Caller, Ec2, EniView, Happening, ImdsReply, ImdsRequest, Record, Scenario, SimTime, State,
+};
+
+/// Where nodes reach the EC2 API.
+pub const API_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// On which port.
+pub const API_PORT: u16 = 8773;
+
+/// A model that lives in real time.
+#[derive(Debug)]
+pub struct World {
+    model: Mutex<Ec2>,
+    clock: Clock,
+    changed: Notify,
+    fabric: Option<FabricWorker>,
+}
+
+impl World {
+    /// The scenario's world, from now on; without a fabric it has no network.
+    #[must_use]
+    pub fn new(scenario: &Scenario, fabric: Option<FabricWorker>) -> Self {
+        let clock = Clock::start();
+        Self { model: Mutex::new(Ec2::new(scenario, clock.now())), clock, changed: Notify::new(), fabric }
+    }
+
+    /// Answers an EC2 call.
+    pub async fn call(&self, caller: &Caller, form: &[u8]) -> Answer {
+        let (answer, followed) = {
+            let mut model = self.model();
+            let answer = model.call(self.clock.now(), caller, form);
+            (answer, self.let_time_pass(&mut model))
+        };
+        self.changed.notify_one();
+        follow(followed).await;
+        tokio::time::sleep(answer.hold).await;
+        answer
+    }
+
+    /// Brings the network up to what is due by now.
+    pub async fn settle(&self) {
+        let followed = self.let_time_pass(&mut self.model());
+        follow(followed).await;
+    }
+
+    /// Lets what is due happen when it is due. Never ends.
+    pub async fn keep_time(self: Arc<Self>) {
+        loop {
+            let next = self.model().next_event();
+            let changed = self.changed.notified();
+            match next {
+                None => changed.await,
+                Some(at) => {
+                    let left = at.0.saturating_sub(self.clock.now().0);
+                    tokio::select! {
+                        () = tokio::time::sleep(left) => {}
+                        () = changed => {}
+                    }
+                }
+            }
+            self.settle().await;
+        }
+    }
+
+    /// Answers a node's metadata service.
+    pub fn metadata(&self, node: &str, request: &ImdsRequest<'_>) -> ImdsReply {
+        self.model().imds_request(node, request, self.clock.now())
+    }
+
+    /// A text of a node's metadata, without asking for a token.
+    pub fn metadata_text(&self, node: &str, path: &str) -> Option<String> {
+        self.model().imds(node, path, self.clock.now())
+    }
+
+    /// The world as it is.
+    pub fn state(&self) -> State {
+        self.model().state()
+    }
+
+    /// Every call so far.
+    pub fn record(&self) -> Vec<Record> {
+        self.model().record().to_vec()
+    }
+
+    /// Begins a new record; the old one.
+    pub fn take_record(&self) -> Vec<Record> {
+        self.model().take_record()
+    }
+
+    /// What the fabric dropped; nothing without a fabric.
+    ///
+    /// # Errors
+    /// In words, why the counters cannot be read.
+    pub async fn drops(&self) -> Result<Vec<DropCount>, String> {
+        let Some(fabric) = &self.fabric else { return Ok(Vec::new()) };
+        let read = fabric.drops().await.ok_or_else(|| "the fabric has ended".to_owned())?;
+        read.map_err(|error| crate::error::Chain(&error).to_string())
+    }
+
+    fn model(&self) -> MutexGuard<'_, Ec2> {
+        // A call that panicked may have left half a change behind; the model is still the only truth there is.
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn let_time_pass(&self, model: &mut Ec2) -> Option<oneshot::Receiver<()>> {
+        let news = model.advance(self.clock.now());
+        for happening in &news {
+            tell(happening);
+        }
+        let fabric = self.fabric.as_ref().filter(|_| !news.is_empty())?;
+        Some(fabric.sync(ports_of(&model.state())))
+    }
+}
+
+async fn follow(followed: Option<oneshot::Receiver<()>>) {
+    if let Some(followed) = followed {
+        // A fabric that has ended has said so in the log.
+        let _ = followed.await;
+    }
+}
+
+fn tell(happening: &Happening) {
+    match happening {
+        Happening::EniArrived { eni } => {
+            let node = eni.attachment.as_ref().map(|place| place.node.as_str()).unwrap_or_default();
+            tracing::info!(eni = %eni.id, node, mac = %eni.mac, "attached");
+        }
+        Happening::EniLeft { node, eni, .. } => tracing::info!(%eni, node, "detached"),
+        Happening::EniChanged { eni } => {
+            tracing::debug!(eni = %eni.id, addresses = eni.secondary.len(), prefixes = eni.prefixes.len(), "changed");
+        }
+    }
+}
+
+/// What the fabric has to carry in this state of the world: ENIs whose netdev is in a node.
+fn ports_of(state: &State) -> Ports {
+    let plugged = state.enis.values().filter_map(|eni| Some((eni.id.to_string(), port_of(state, eni)?)));
+    plugged.collect()
+}
+
+fn port_of(state: &State, eni: &EniView) -> Option<Port> {
+    let place = eni.attachment.as_ref().filter(|place| matches!(place.status, "attached" | "detaching"))?;
+    let subnet = state.subnets.iter().find(|subnet| subnet.id == eni.subnet)?;
+    let single = std::iter::once(eni.primary).chain(eni.secondary.iter().copied()).map(Ipv4Net::from);
+    Some(Port {
+        node: place.node.clone(),
+        card: place.card,
+        device_index: place.device_index,
+        mac: MacAddr::new(eni.mac.octets()),
+        subnet: subnet.cidr,
+        primary: eni.primary,
+        addresses: single.chain(eni.prefixes.iter().copied()).collect(),
+        check: if eni.source_dest_check { AddressCheck::On } else { AddressCheck::Off },
+    })
+}
+
+/// Model time: the calendar's at the start, then what the monotonic clock counts.
+#[derive(Debug)]
+struct Clock {
+    origin: Instant,
+    began: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { origin: Instant::now(), began }
+    }
+
+    fn now(&self) -> SimTime {
+        SimTime(self.began.saturating_add(self.origin.elapsed()))
+    }
+}
