@@ -17,11 +17,17 @@
 //! - After a crash at any point, the next pool finishes or undoes what was begun.
 
 mod action;
+mod address;
+mod backoff;
+mod eni;
 mod event;
 mod finding;
+mod kernel;
+mod placement;
 mod pool;
 mod record;
 mod settings;
+mod sizing;
 mod time;
 mod view;
 mod wait;

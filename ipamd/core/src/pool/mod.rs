@@ -1,39 +1,256 @@
 //! The pool itself: one state, one `step`. An event changes the state; then the plan looks at the whole state and
 //! begins what can be begun, so that a decision never depends on which event led to it.
+//!
+//! Where to find what: `requests` serves pods, `calls` takes outcomes in, `observe` compares with EC2, `lifecycle` moves ENIs,
+//! `grow` and `shrink` decide on size, `restore` begins after a crash, `report` shows.
 
-use crate::{Action, Event, NodeFacts, PoolSettings, PoolView, Record, Timestamp};
+mod calls;
+mod grow;
+mod lifecycle;
+mod observe;
+mod report;
+mod requests;
+mod restore;
+mod shrink;
+mod store;
+
+use crate::action::{Action, CallId, CloudCall, EniDatapath, StoreId};
+use crate::address::{AddressTable, State};
+use crate::backoff::Backoffs;
+use crate::eni::{EniState, Look};
+use crate::event::{Event, Ticket};
+use crate::finding::Finding;
+use crate::kernel::Kernel;
+use crate::record::{AttachmentKey, IntentId, PodName, StoreChange};
+use crate::settings::{NodeFacts, PoolSettings};
+use crate::time::{Jitter, Timestamp};
+use spur_cloud::{CreateEni, EniId, SubnetId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 /// The address pool of one node.
 #[derive(Debug)]
 pub struct Pool {
     settings: PoolSettings,
     node: NodeFacts,
-    record: Record,
+    jitter: Jitter,
+    now: Timestamp,
+    /// Counts steps, to tell what was known when.
+    step: u64,
+    last_id: u64,
+    enis: BTreeMap<EniId, EniState>,
+    creations: BTreeMap<IntentId, Creation>,
+    releases: BTreeMap<IntentId, Release>,
+    table: AddressTable,
+    /// Resting addresses from before the start that no observation showed yet.
+    resting: BTreeMap<IpAddr, Timestamp>,
+    waiters: VecDeque<Waiter>,
+    backoffs: Backoffs,
+    /// Subnets that refused a number of addresses: ask for this many next time.
+    tight: BTreeMap<SubnetId, u32>,
+    calls: BTreeMap<CallId, Running>,
+    stores: BTreeMap<StoreId, store::Pending>,
+    /// Changes that can wait for the next transaction.
+    dirty: Vec<StoreChange>,
+    kernel: Kernel,
+    sight: Sight,
+    /// When the excess that there is will have lasted long enough.
+    shrink_at: Option<Timestamp>,
+    /// ENIs that EC2 allowed when it refused one more, believed until then.
+    learned_enis: Option<(u32, Timestamp)>,
+    findings: BTreeSet<Finding>,
+    out: Vec<Action>,
+}
+
+/// An ENI that is being made.
+#[derive(Debug)]
+struct Creation {
+    create: CreateEni,
+    since: Timestamp,
+    addresses: u32,
+    phase: Making,
+    /// Whether it may exist already, because an earlier call had no clear outcome.
+    uncertain: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Making {
+    /// The intent is being made durable.
+    Storing,
+    /// To be called.
+    Due,
+    /// Being called.
+    Calling,
+}
+
+/// Addresses on their way back to the subnet.
+#[derive(Debug)]
+struct Release {
+    eni: EniId,
+    addresses: BTreeSet<IpAddr>,
+    phase: Releasing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Releasing {
+    /// The intent is being made durable.
+    Storing,
+    /// To be taken out of the kernel, then to be called.
+    Going,
+    /// Gone. Until EC2's reads show it too, these addresses are not taken up again.
+    Gone(Timestamp),
+}
+
+/// A pod that waits.
+#[derive(Debug)]
+struct Waiter {
+    ticket: Ticket,
+    key: AttachmentKey,
+    pod: Option<PodName>,
+    since: Timestamp,
+}
+
+/// A call under way.
+#[derive(Debug)]
+struct Running {
+    call: CloudCall,
+    step: u64,
+    at: Timestamp,
+}
+
+/// When EC2 was read.
+#[derive(Debug)]
+struct Sight {
+    observed: Option<Timestamp>,
+    reading: Option<CallId>,
+    next: Timestamp,
 }
 
 impl Pool {
-    /// A pool that continues from what survived. `seed` spreads retries; nodes need different ones. Begin with [`Event::Tick`].
-    #[must_use]
-    pub fn new(settings: PoolSettings, node: NodeFacts, record: Record, seed: u64, now: Timestamp) -> Self {
-        let _ = (seed, now);
-        Self { settings, node, record }
+    /// Takes one event in and says what to do. `now` comes from a clock that does not step: wall time at the start of the
+    /// process plus monotonic time since.
+    pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+        self.now = self.now.max(now);
+        self.step += 1;
+        self.take(event);
+        self.expire();
+        self.read();
+        self.move_enis();
+        self.serve();
+        self.repair();
+        self.grow();
+        self.shrink();
+        self.tell_kernel();
+        std::mem::take(&mut self.out)
     }
 
-    /// Takes one event in and says what to do.
-    pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
-        let _ = (now, event, &self.settings, &self.node, &self.record);
-        Vec::new()
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Tick => {}
+            Event::Reload(settings) => self.settings = *settings,
+            Event::Add { ticket, attachment, pod } => self.add(ticket, attachment, pod),
+            Event::Cancel { ticket } => self.cancel(ticket),
+            Event::Del { ticket, attachment } => self.del(ticket, &attachment),
+            Event::Stored(id) => self.stored(id),
+            Event::StoreFailed(id, message) => self.store_failed(id, &message),
+            Event::CallFinished { call, result } => self.call_finished(call, result),
+            Event::DatapathApplied { generation, ready } => self.kernel.applied(generation, ready),
+            Event::DatapathFailed { message, .. } => self.kernel.failed(message),
+        }
+    }
+
+    /// Ends what lasts only for a time.
+    fn expire(&mut self) {
+        let now = self.now;
+        let rested = |state: &State| matches!(state, State::Cooling { until } if *until <= now);
+        let rested: Vec<IpAddr> =
+            self.table.iter().filter(|(_, s)| rested(&s.state)).map(|(a, _)| a).collect();
+        for address in rested {
+            self.table.set(address, State::Free { since: now });
+            self.dirty.push(StoreChange::Uncool(address));
+        }
+        let over: Vec<IpAddr> =
+            self.resting.iter().filter(|(_, until)| **until <= now).map(|(a, _)| *a).collect();
+        for address in over {
+            self.resting.remove(&address);
+            self.dirty.push(StoreChange::Uncool(address));
+        }
+        if self.learned_enis.is_some_and(|(_, until)| until <= now) {
+            self.learned_enis = None;
+            self.findings.retain(|finding| !matches!(finding, Finding::LowerEniLimit { .. }));
+        }
+        let settle = self.settings.timings.settle;
+        let shown =
+            |release: &Release| matches!(release.phase, Releasing::Gone(at) if at.after(settle) <= now);
+        let shown: Vec<IntentId> =
+            self.releases.iter().filter(|(_, r)| shown(r)).map(|(id, _)| *id).collect();
+        for intent in shown {
+            self.releases.remove(&intent);
+            self.store(vec![StoreChange::DropIntent(intent)], store::Then::Nothing);
+        }
+    }
+
+    fn tell_kernel(&mut self) {
+        if self.sight.observed.is_none() {
+            return;
+        }
+        let mut enis: Vec<EniDatapath> = self.enis.values().filter_map(|eni| self.datapath_of(eni)).collect();
+        enis.sort_by_key(|eni| eni.ordinal);
+        if let Some(wanted) = self.kernel.want(enis) {
+            self.out.push(Action::Datapath(wanted));
+        }
+    }
+
+    fn datapath_of(&self, eni: &EniState) -> Option<EniDatapath> {
+        let place = eni.record.place.filter(|_| eni.in_kernel())?;
+        let stays =
+            self.table.on(&eni.record.id).filter(|(_, slot)| !matches!(slot.state, State::Leaving { .. }));
+        Some(EniDatapath {
+            eni: eni.record.id.clone(),
+            mac: eni.record.mac,
+            ordinal: place.ordinal,
+            subnet: eni.record.subnet.clone(),
+            primary: eni.record.primary,
+            addresses: stays.map(|(address, _)| address).collect(),
+        })
     }
 
     /// When to come back with [`Event::Tick`] at the latest.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Timestamp> {
-        None
+        let timings = &self.settings.timings;
+        let cooling = self.table.iter().filter_map(|(_, slot)| match slot.state {
+            State::Cooling { until } => Some(until),
+            _ => None,
+        });
+        let gone = self.releases.values().filter_map(|release| match release.phase {
+            Releasing::Gone(at) => Some(at.after(timings.settle)),
+            _ => None,
+        });
+        let looks = self.enis.values().filter_map(|eni| eni.look.as_ref().map(|Look { at, .. }| *at));
+        let attaching =
+            self.enis.values().filter_map(|eni| eni.attaching_since()).map(|at| at.after(timings.attach));
+        cooling
+            .chain(gone)
+            .chain(looks)
+            .chain(attaching)
+            .chain(self.backoffs.next(self.now))
+            .chain(self.sight.reading.is_none().then_some(self.sight.next))
+            .chain(self.shrink_at)
+            .chain(self.learned_enis.map(|(_, until)| until))
+            .filter(|at| *at > self.now)
+            .min()
     }
 
-    /// The pool as it is.
-    #[must_use]
-    pub fn view(&self) -> PoolView {
-        unimplemented!()
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Shows a finding that stands until it is taken back.
+    fn raise(&mut self, finding: Finding) {
+        if self.findings.insert(finding.clone()) {
+            self.out.push(Action::Report(finding));
+        }
     }
 }

@@ -1,0 +1,351 @@
+//! The comparison with EC2. What EC2 shows is taken in; what it does not show is believed only when it had time to show it, and
+//! never against a live pod. An ENI that a call changed while EC2 was being read is left out of that reading.
+
+use super::{Pool, Releasing};
+use crate::action::Action;
+use crate::address::State;
+use crate::backoff::Key;
+use crate::eni::{EniState, Leaving, Phase, Role, ordinal, record_of};
+use crate::finding::Finding;
+use crate::record::Place;
+use crate::time::Timestamp;
+use spur_cloud::{Api, AttachmentStatus, Eni, EniId, EniStatus};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// When a reading began.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    step: u64,
+    at: Timestamp,
+}
+
+impl Pool {
+    /// Takes in a reading of all ENIs of the instance.
+    pub(super) fn observe(&mut self, step: u64, at: Timestamp, enis: &[Eni]) {
+        let reading = Reading { step, at };
+        let first = self.sight.observed.is_none();
+        for seen in enis {
+            self.see(reading, seen);
+        }
+        for id in self.enis.keys().cloned().collect::<Vec<_>>() {
+            if !enis.iter().any(|seen| seen.id == id) {
+                self.not_listed(reading, &id, first);
+            }
+        }
+        if first {
+            self.look_after_start();
+        }
+        self.sight.observed = Some(self.now);
+        self.sight.next = self.now.after(self.jitter.spread(self.settings.timings.reconcile));
+    }
+
+    /// Takes in the answer to a look at one ENI.
+    pub(super) fn looked(&mut self, step: u64, at: Timestamp, id: &EniId, enis: &[Eni]) {
+        let reading = Reading { step, at };
+        match enis.iter().find(|seen| seen.id == *id) {
+            Some(seen) => self.see(reading, seen),
+            None => self.not_there(reading, id),
+        }
+    }
+
+    fn fresh(reading: Reading, eni: &EniState) -> bool {
+        let changing = eni.busy.is_some() && eni.touched >= reading.step;
+        !changing && eni.touched < reading.step
+    }
+
+    fn settled(&self, reading: Reading, eni: &EniState) -> bool {
+        eni.changed.after(self.settings.timings.settle) <= reading.at
+    }
+
+    /// An ENI that should be in the list is not: ask for it by its id, which tells more.
+    fn not_listed(&mut self, reading: Reading, id: &EniId, first: bool) {
+        let Some(eni) = self.enis.get(id) else { return };
+        let expected = match eni.phase {
+            Phase::Attaching { .. } | Phase::Ready | Phase::Leaving(Leaving::Going) => true,
+            Phase::Unattached | Phase::Leaving(_) => false,
+        };
+        if eni.role == Role::Foreign {
+            self.forget(id);
+        } else if expected
+            && (first || Self::fresh(reading, eni) && self.settled(reading, eni))
+            && eni.look.is_none()
+        {
+            let now = self.now;
+            self.enis.entry(id.clone()).and_modify(|eni| eni.look_at(now, "the attachment"));
+        }
+    }
+
+    /// EC2 does not know the ENI.
+    fn not_there(&mut self, reading: Reading, id: &EniId) {
+        let Some(eni) = self.enis.get(id) else { return };
+        let deleted = eni.phase == Phase::Leaving(Leaving::Loose);
+        if !Self::fresh(reading, eni) || !(deleted || self.settled(reading, eni)) {
+            return self.look(id, "whether EC2 knows the state");
+        }
+        self.gone(id);
+    }
+
+    /// The ENI is not attached to this instance.
+    fn gone(&mut self, id: &EniId) {
+        let live = self.table.tally(id).live;
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        if live > 0 || eni.role == Role::Primary {
+            eni.lost = true;
+            self.raise(Finding::HeldEniGone { eni: id.clone() });
+        } else {
+            if !matches!(eni.phase, Phase::Leaving(_)) {
+                self.out.push(Action::Report(Finding::EniGone { eni: id.clone() }));
+            }
+            self.forget(id);
+        }
+    }
+
+    /// Takes in what EC2 shows of one ENI.
+    fn see(&mut self, reading: Reading, seen: &Eni) {
+        let ours = |a: &spur_cloud::Attachment| a.instance.as_ref() == Some(&self.node.instance);
+        let attached = seen.attachment.as_ref().filter(|a| ours(a) && a.status != AttachmentStatus::Detached);
+        let new = !self.enis.contains_key(&seen.id);
+        if new {
+            let Some(attachment) = attached else { return };
+            self.meet(seen, attachment);
+        }
+        let Some(eni) = self.enis.get(&seen.id) else { return };
+        if !new && !Self::fresh(reading, eni) {
+            if eni.look.is_none() && eni.phase == Phase::Leaving(Leaving::Detaching) {
+                self.look(&seen.id, "the detachment");
+            }
+            return;
+        }
+        if eni.role == Role::Foreign {
+            return;
+        }
+        match attached {
+            Some(attachment) if attachment.status == AttachmentStatus::Detaching => {
+                self.see_detaching(&seen.id)
+            }
+            Some(attachment) => self.see_attached(reading, &seen.id, attachment),
+            None => self.see_unattached(reading, seen),
+        }
+        if self.enis.get(&seen.id).is_some_and(|eni| !eni.lost && !matches!(eni.phase, Phase::Leaving(_))) {
+            self.see_addresses(reading, seen, new);
+        } else {
+            self.see_leaving(seen);
+        }
+    }
+
+    /// An attached ENI that is new to us.
+    fn meet(&mut self, seen: &Eni, attachment: &spur_cloud::Attachment) {
+        let role = if seen.id == self.node.primary {
+            Role::Primary
+        } else if self.settings.eni.owns(seen) {
+            Role::Secondary
+        } else {
+            self.raise(Finding::ForeignEni { eni: seen.id.clone() });
+            Role::Foreign
+        };
+        let place = self.place_of(&seen.id, attachment, role);
+        let mut eni =
+            EniState::new(record_of(seen, Some(place)), role, Phase::Attaching { since: self.now }, self.now);
+        eni.attachment = Some(attachment.id.clone());
+        self.enis.insert(seen.id.clone(), eni);
+    }
+
+    fn place_of(&self, id: &EniId, attachment: &spur_cloud::Attachment, role: Role) -> Place {
+        let (card, index) = (attachment.card, attachment.device_index);
+        let known = self.enis.get(id).and_then(|eni| eni.record.place);
+        if let Some(place) = known.filter(|place| (place.card, place.index) == (card, index)) {
+            return place;
+        }
+        let others = self.enis.values().filter(|eni| eni.record.id != *id && eni.role != Role::Foreign);
+        let taken: BTreeSet<u8> =
+            others.filter_map(|eni| eni.record.place).map(|place| place.ordinal).collect();
+        let number = match role {
+            Role::Primary => 0,
+            Role::Secondary | Role::Foreign => ordinal(&self.node.limits, card, index, &taken),
+        };
+        Place { card, index, ordinal: number }
+    }
+
+    fn see_attached(&mut self, reading: Reading, id: &EniId, attachment: &spur_cloud::Attachment) {
+        let Some(eni) = self.enis.get(id) else { return };
+        let place = self.place_of(id, attachment, eni.role);
+        let settled = self.settled(reading, eni);
+        let now = self.now;
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        eni.attachment = Some(attachment.id.clone());
+        if eni.record.place != Some(place) {
+            eni.record.place = Some(place);
+            eni.stored = false;
+        }
+        eni.dies_with_instance = eni.dies_with_instance || attachment.delete_on_termination;
+        eni.lost = false;
+        eni.looks = 0;
+        match eni.phase {
+            Phase::Unattached => eni.phase = Phase::Attaching { since: now },
+            Phase::Leaving(Leaving::Loose) => eni.phase = Phase::Leaving(Leaving::Going),
+            Phase::Leaving(Leaving::Detaching) if settled => eni.phase = Phase::Leaving(Leaving::Going),
+            Phase::Leaving(Leaving::Detaching) => self.look(id, "the detachment"),
+            _ => {}
+        }
+    }
+
+    fn see_detaching(&mut self, id: &EniId) {
+        let tally = self.table.tally(id);
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        if matches!(eni.phase, Phase::Leaving(Leaving::Going | Leaving::Detaching)) {
+            eni.phase = Phase::Leaving(Leaving::Detaching);
+        } else if tally.live > 0 || eni.role == Role::Primary {
+            eni.lost = true;
+            self.raise(Finding::HeldEniGone { eni: id.clone() });
+        } else {
+            eni.lost = true;
+        }
+        self.look(id, "the detachment");
+    }
+
+    fn see_unattached(&mut self, reading: Reading, seen: &Eni) {
+        let id = &seen.id;
+        let (live, cooling) = (self.table.tally(id).live, self.table.tally(id).cooling);
+        let Some(eni) = self.enis.get(id) else { return };
+        let (phase, settled, lost) = (eni.phase, self.settled(reading, eni), eni.lost);
+        let loose = seen.status == EniStatus::Available && seen.attachment.is_none();
+        match phase {
+            Phase::Unattached if loose => {}
+            Phase::Unattached => self.look(id, "the attachment"),
+            Phase::Leaving(Leaving::Detaching | Leaving::Going) if loose => {
+                let keep_going = phase == Phase::Leaving(Leaving::Going);
+                self.enis.entry(id.clone()).and_modify(|eni| {
+                    eni.attachment = None;
+                    eni.phase = Phase::Leaving(if keep_going { Leaving::Going } else { Leaving::Loose });
+                });
+            }
+            Phase::Leaving(Leaving::Detaching) => self.look(id, "the detachment"),
+            Phase::Leaving(_) => {}
+            Phase::Attaching { .. } | Phase::Ready if !settled && !lost => self.look(id, "the attachment"),
+            Phase::Attaching { .. } | Phase::Ready if live > 0 || cooling > 0 || !loose => self.gone(id),
+            Phase::Attaching { .. } | Phase::Ready => {
+                self.out.push(Action::Report(Finding::EniGone { eni: id.clone() }));
+                self.enis.entry(id.clone()).and_modify(|eni| eni.attachment = None);
+                self.leave(id);
+            }
+        }
+    }
+
+    /// Compares the addresses of an ENI.
+    fn see_addresses(&mut self, reading: Reading, seen: &Eni, new: bool) {
+        let id = &seen.id;
+        let before = self.drop_findings(id);
+        let mut adopted = 0;
+        for address in &seen.addresses {
+            match self.table.get(*address).map(|slot| (slot.eni == *id, slot.live())) {
+                None if self.buried(*address) => {}
+                None => {
+                    let rests = self.resting.remove(address).map(|until| State::Cooling { until });
+                    self.table.add(*address, id.clone(), rests.unwrap_or(State::Free { since: self.now }));
+                    adopted += 1;
+                    self.note_adoption(*address, id, new);
+                }
+                Some((true, _)) => self.table.set_missing(*address, false),
+                Some((false, live)) => self.see_elsewhere(*address, id, live, &before),
+            }
+        }
+        let Some(eni) = self.enis.get(id) else { return };
+        let settled = self.settled(reading, eni);
+        for (address, state, eni) in self.unseen(seen) {
+            match state {
+                State::Leaving { .. } => drop(self.table.remove(address)),
+                _ if !settled => {}
+                State::Free { .. } | State::Cooling { .. } => {
+                    self.table.remove(address);
+                    self.out.push(Action::Report(Finding::AddressMissing { address, eni }));
+                }
+                State::Granting { .. } | State::Held { .. } | State::Releasing { .. } => {
+                    self.table.set_missing(address, true);
+                    self.raise_again(Finding::HeldAddressMissing { address, eni }, &before);
+                }
+            }
+        }
+        self.close_releases(id);
+        self.clear_up(reading, seen, adopted);
+    }
+
+    /// What was unclear about the ENI is clear now, or is looked at again.
+    fn clear_up(&mut self, reading: Reading, seen: &Eni, adopted: u32) {
+        let wait = self.settings.timings.look.saturating_mul(2);
+        let Some(eni) = self.enis.get_mut(&seen.id) else { return };
+        eni.prefixes = u32::try_from(seen.prefixes.len()).unwrap_or(u32::MAX);
+        match eni.uncertain {
+            Some(uncertain) if adopted == 0 && uncertain.since.after(wait) > reading.at => {
+                self.look(&seen.id, "what became of an assignment");
+            }
+            _ => eni.uncertain = None,
+        }
+        if adopted > 0 {
+            self.backoffs.clear(&Key::Eni(seen.id.clone(), Api::AssignPrivateIpAddresses));
+        }
+    }
+
+    /// Of an ENI on its way out only this counts: which of the addresses that leave are gone.
+    fn see_leaving(&mut self, seen: &Eni) {
+        for (address, state, _) in self.unseen(seen) {
+            if matches!(state, State::Leaving { .. }) {
+                self.table.remove(address);
+            }
+        }
+        self.close_releases(&seen.id);
+    }
+
+    fn unseen(&self, seen: &Eni) -> Vec<(IpAddr, State, EniId)> {
+        let slots = self.table.on(&seen.id).filter(|(address, _)| !seen.addresses.contains(address));
+        slots.map(|(address, slot)| (address, slot.state.clone(), slot.eni.clone())).collect()
+    }
+
+    fn note_adoption(&mut self, address: IpAddr, id: &EniId, new: bool) {
+        let uncertain =
+            self.enis.get(id).is_some_and(|eni| eni.uncertain.is_some() || eni.phase == Phase::Unattached);
+        if !new && !uncertain && self.sight.observed.is_some() {
+            self.out.push(Action::Report(Finding::AddressAdopted { address, eni: id.clone() }));
+        }
+    }
+
+    /// EC2 shows an address on this ENI that we have on another.
+    fn see_elsewhere(&mut self, address: IpAddr, seen: &EniId, live: bool, before: &BTreeSet<Finding>) {
+        let Some(eni) = self.table.get(address).map(|slot| slot.eni.clone()) else { return };
+        if live {
+            self.raise_again(Finding::HeldAddressElsewhere { address, eni, seen: seen.clone() }, before);
+        } else {
+            // Whether it really moved, the next reading of the other ENI says; then it is free to be taken up here.
+            self.sight.next = self.sight.next.min(self.now.after(self.settings.timings.look));
+        }
+    }
+
+    /// Whether EC2 may still show this address though it was given back.
+    fn buried(&self, address: IpAddr) -> bool {
+        let gone = self.releases.values().filter(|release| matches!(release.phase, Releasing::Gone(_)));
+        gone.into_iter().any(|release| release.addresses.contains(&address))
+    }
+
+    /// Takes back the findings about an ENI; says which they were.
+    pub(super) fn drop_findings(&mut self, id: &EniId) -> BTreeSet<Finding> {
+        let about = |finding: &Finding| match finding {
+            Finding::HeldAddressMissing { eni, .. }
+            | Finding::HeldEniGone { eni }
+            | Finding::ForeignEni { eni } => eni == id,
+            Finding::HeldAddressElsewhere { seen, .. } => seen == id,
+            _ => false,
+        };
+        let (gone, stay) = std::mem::take(&mut self.findings).into_iter().partition(about);
+        self.findings = stay;
+        gone
+    }
+
+    /// Shows a finding; quietly if it stood before.
+    fn raise_again(&mut self, finding: Finding, before: &BTreeSet<Finding>) {
+        if before.contains(&finding) {
+            self.findings.insert(finding);
+        } else {
+            self.raise(finding);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Pods: who asks, who waits, who gives back. First come, first served. A grant and a release are answered when they are durable, not before.
+
+use super::store::Then;
+use super::{Pool, Waiter};
+use crate::action::{Action, Reply};
+use crate::address::{Grant, Slot, State};
+use crate::eni::Phase;
+use crate::event::Ticket;
+use crate::record::{AttachmentKey, Holding, PodName, StoreChange};
+use crate::wait::Wait;
+use spur_cloud::EniId;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+impl Pool {
+    pub(super) fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.out.push(Action::Reply { ticket, reply });
+    }
+
+    pub(super) fn add(&mut self, ticket: Ticket, key: AttachmentKey, pod: Option<PodName>) {
+        let held = self.table.of(&key).and_then(|address| Some((address, self.table.get(address)?)));
+        match held {
+            Some((address, Slot { state: State::Held { .. }, .. })) => {
+                self.reply(ticket, Reply::AlreadyHeld { attachment: key, address });
+            }
+            Some(_) => self.reply(ticket, Reply::Busy { attachment: key }),
+            None if self.waiters.iter().any(|waiter| waiter.key == key) => {
+                self.reply(ticket, Reply::Busy { attachment: key });
+            }
+            None => self.waiters.push_back(Waiter { ticket, key, pod, since: self.now }),
+        }
+    }
+
+    pub(super) fn cancel(&mut self, ticket: Ticket) {
+        if let Some(at) = self.waiters.iter().position(|waiter| waiter.ticket == ticket) {
+            let waits = self.waits();
+            self.waiters.remove(at);
+            self.reply(ticket, Reply::Refused { waits });
+            return;
+        }
+        let granting = self.table.iter().find_map(|(address, slot)| match &slot.state {
+            State::Granting { grant: Grant::Answer(granting), .. } if *granting == ticket => Some(address),
+            _ => None,
+        });
+        if let Some(address) = granting {
+            self.undo_grant(address, None);
+        }
+    }
+
+    pub(super) fn del(&mut self, ticket: Ticket, key: &AttachmentKey) {
+        if let Some(at) = self.waiters.iter().position(|waiter| waiter.key == *key)
+            && let Some(waiter) = self.waiters.remove(at)
+        {
+            self.reply(waiter.ticket, Reply::Refused { waits: vec![Wait::Queued] });
+        }
+        let held =
+            self.table.of(key).and_then(|address| Some((address, self.table.get(address)?.state.clone())));
+        match held {
+            Some((address, State::Held { .. })) => self.release(address, vec![ticket]),
+            Some((address, State::Granting { .. })) => self.undo_grant(address, Some(ticket)),
+            Some((address, State::Releasing { key, holding, mut tickets })) => {
+                tickets.push(ticket);
+                self.table.set(address, State::Releasing { key, holding, tickets });
+            }
+            _ => self.reply(ticket, Reply::Released { addresses: Vec::new() }),
+        }
+    }
+
+    /// The pod is gone before its grant is durable: let it become durable, then release it, so that a crash in between leaves no
+    /// doubt about who was told what.
+    fn undo_grant(&mut self, address: IpAddr, told: Option<Ticket>) {
+        let Some(slot) = self.table.get(address) else { return };
+        let State::Granting { key, holding, grant } = slot.state.clone() else { return };
+        let mut tickets = match grant {
+            Grant::Undo(tickets) => tickets,
+            Grant::Answer(ticket) => {
+                self.reply(ticket, Reply::Refused { waits: vec![Wait::Queued] });
+                Vec::new()
+            }
+        };
+        tickets.extend(told);
+        self.table.set(address, State::Granting { key, holding, grant: Grant::Undo(tickets) });
+    }
+
+    /// Gives a held address back.
+    pub(super) fn release(&mut self, address: IpAddr, tickets: Vec<Ticket>) {
+        let Some(slot) = self.table.get(address) else { return };
+        let State::Held { key, holding } = slot.state.clone() else { return };
+        let until = self.now.after(self.settings.timings.cooldown);
+        let changes = vec![StoreChange::Release(key.clone()), StoreChange::Cool(address, until)];
+        self.table.set(address, State::Releasing { key, holding, tickets });
+        self.store(changes, Then::Release(address));
+    }
+
+    /// Hands out what is free.
+    pub(super) fn serve(&mut self) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let mut used: BTreeMap<EniId, u32> = BTreeMap::new();
+        for id in self.enis.keys() {
+            used.insert(id.clone(), self.table.tally(id).live);
+        }
+        while !self.waiters.is_empty() {
+            let Some((address, eni)) = self.best_free(&used) else { return };
+            let Some(waiter) = self.waiters.pop_front() else { return };
+            *used.entry(eni.clone()).or_default() += 1;
+            let holding = Holding { address, eni: eni.clone(), pod: waiter.pod, since: self.now };
+            let mut changes = vec![StoreChange::Hold(waiter.key.clone(), holding.clone())];
+            if let Some(eni) = self.enis.get(&eni).filter(|eni| !eni.stored) {
+                changes.insert(0, StoreChange::PutEni(eni.record.clone()));
+            }
+            let grant = Grant::Answer(waiter.ticket);
+            self.table.set(address, State::Granting { key: waiter.key, holding, grant });
+            self.store(changes, Then::Grant(address));
+        }
+    }
+
+    /// The address to hand out next: on the ENI with most pods, so that others become empty, and there the one that was
+    /// free longest, so that an address comes back as late as possible.
+    fn best_free(&self, used: &BTreeMap<EniId, u32>) -> Option<(IpAddr, EniId)> {
+        let candidates = self.table.iter().filter_map(|(address, slot)| {
+            let State::Free { since } = slot.state else { return None };
+            let eni = self.enis.get(&slot.eni)?;
+            let rank = (Reverse(used.get(&slot.eni).copied()), eni.record.place, since, address);
+            self.usable(address, slot).then_some((rank, (address, &slot.eni)))
+        });
+        candidates.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, (address, eni))| (address, eni.clone()))
+    }
+
+    /// Whether a pod could have this address now.
+    pub(super) fn usable(&self, address: IpAddr, slot: &Slot) -> bool {
+        let ready = self.enis.get(&slot.eni).is_some_and(|eni| eni.phase == Phase::Ready && !eni.lost);
+        slot.free() && !slot.missing && ready && self.kernel.has(&slot.eni, address)
+    }
+}

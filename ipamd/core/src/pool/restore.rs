@@ -1,0 +1,130 @@
+//! The beginning, with what survived. Holdings come first and beat everything: an address in the hands of a pod is neither resting nor leaving,
+//! whatever else was written about it before. Intents are taken up where they were: creations are repeated with their token,
+//! addresses and ENIs on their way out stay on their way out.
+
+use super::{Creation, Making, Pool, Release, Releasing, Sight};
+use crate::address::{AddressTable, State};
+use crate::backoff::Backoffs;
+use crate::eni::{EniState, Leaving, Phase, Role};
+use crate::kernel::Kernel;
+use crate::record::{EniRecord, Intent, IntentId, Record};
+use crate::settings::{NodeFacts, PoolSettings};
+use crate::time::{Jitter, Timestamp};
+use spur_cloud::AddressRequest;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+impl Pool {
+    /// A pool that continues from what survived. `seed` spreads retries; nodes need different ones. Begin with `Event::Tick`.
+    #[must_use]
+    pub fn new(settings: PoolSettings, node: NodeFacts, record: Record, seed: u64, now: Timestamp) -> Self {
+        let mut pool = Self {
+            settings,
+            node,
+            jitter: Jitter::new(seed),
+            now,
+            step: 0,
+            last_id: record.intents.last_key_value().map_or(0, |(intent, _)| intent.0),
+            enis: BTreeMap::new(),
+            creations: BTreeMap::new(),
+            releases: BTreeMap::new(),
+            table: AddressTable::default(),
+            resting: BTreeMap::new(),
+            waiters: VecDeque::new(),
+            backoffs: Backoffs::default(),
+            tight: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            dirty: Vec::new(),
+            kernel: Kernel::default(),
+            sight: Sight { observed: None, reading: None, next: now },
+            shrink_at: None,
+            learned_enis: None,
+            findings: BTreeSet::new(),
+            out: Vec::new(),
+        };
+        pool.restore(record);
+        pool
+    }
+
+    fn restore(&mut self, record: Record) {
+        for (key, holding) in record.holdings {
+            self.table.add(holding.address, holding.eni.clone(), State::Held { key, holding });
+        }
+        // A clock that was ahead before the restart must not keep addresses away for long.
+        let latest = self.now.after(self.settings.timings.cooldown);
+        for (address, until) in record.cooling {
+            if self.table.get(address).is_none() {
+                self.resting.insert(address, until.min(latest));
+            }
+        }
+        for eni in record.enis.into_values() {
+            let phase = Phase::Attaching { since: self.now };
+            let state = self.enter(eni, phase);
+            state.stored = true;
+        }
+        for (intent, what) in record.intents {
+            self.resume(intent, what);
+        }
+    }
+
+    fn enter(&mut self, record: EniRecord, phase: Phase) -> &mut EniState {
+        let role = if record.id == self.node.primary { Role::Primary } else { Role::Secondary };
+        let now = self.now;
+        self.enis.entry(record.id.clone()).or_insert_with(|| EniState::new(record, role, phase, now))
+    }
+
+    fn resume(&mut self, intent: IntentId, what: Intent) {
+        let now = self.now;
+        match what {
+            Intent::Create { made: Some(record), .. } => {
+                let eni = self.enter(record, Phase::Unattached);
+                eni.intent = Some(intent);
+            }
+            Intent::Create { create, made: None, since } => {
+                let addresses = match &create.request {
+                    AddressRequest::Count(count) => *count,
+                    AddressRequest::Addresses(addresses) => {
+                        u32::try_from(addresses.len()).unwrap_or(u32::MAX)
+                    }
+                    AddressRequest::Prefixes(_) => 0,
+                };
+                let creation = Creation { create, since, addresses, phase: Making::Due, uncertain: true };
+                self.creations.insert(intent, creation);
+            }
+            Intent::Unassign { eni, mut addresses } => {
+                addresses.retain(|address| self.table.get(*address).is_none());
+                for address in &addresses {
+                    self.table.add(*address, eni.clone(), State::Leaving { intent });
+                }
+                self.releases.insert(intent, Release { eni, addresses, phase: Releasing::Going });
+            }
+            Intent::Remove { eni } => {
+                if self.table.tally(&eni.id).live == 0 {
+                    self.resting.retain(|_, until| *until > now);
+                    let state = self.enter(eni, Phase::Unattached);
+                    state.phase = Phase::Leaving(Leaving::Going);
+                    state.intent = Some(intent);
+                }
+            }
+        }
+    }
+
+    /// After the first reading: what it did not show is looked at one by one.
+    pub(super) fn look_after_start(&mut self) {
+        let now = self.now;
+        for eni in self.enis.values_mut() {
+            let known = eni.attachment.is_some() || eni.role == Role::Foreign;
+            if !known {
+                eni.look_at(now, "the attachment");
+            }
+        }
+        for release in self.releases.values_mut() {
+            if !self.enis.contains_key(&release.eni) {
+                for address in &release.addresses {
+                    self.table.remove(*address);
+                }
+                release.phase = Releasing::Gone(now);
+            }
+        }
+    }
+}
