@@ -10,6 +10,7 @@ pub mod layout;
 pub mod names;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod node;
 pub mod pod;
 mod socket;

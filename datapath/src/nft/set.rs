@@ -1,0 +1,205 @@
+//! Named sets and verdict maps, and how their elements look to the kernel.
+//!
+//! A set of prefixes is an interval set: an element for the first address of a range and one, flagged as end, for the
+//! address *behind* the last; a range that ends at 255.255.255.255 has no end element. Ranges must not overlap, so prefixes are
+//! aggregated before they are encoded; in a map, where aggregation would lose verdicts, the longer prefix wins.
+
+use super::expr::{Verdict, name_bytes};
+use crate::IfName;
+use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// A named set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// Its name in the table.
+    pub name: String,
+    /// What kind it is and what is in it.
+    pub content: Content,
+}
+
+/// Elements of a set; the variant is the set's type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// IPv4 prefixes, in any order, overlapping or not.
+    Prefixes(Vec<Ipv4Net>),
+    /// IPv4 prefixes, each with a verdict.
+    PrefixVerdicts(Vec<(Ipv4Net, Verdict)>),
+    /// Interface names, each with a verdict.
+    InterfaceVerdicts(Vec<(IfName, Verdict)>),
+    /// Interface names with an IPv4 address.
+    InterfaceAddresses(Vec<(IfName, Ipv4Addr)>),
+    /// IP protocol numbers.
+    Protocols(Vec<u8>),
+}
+
+/// A set's type as the kernel knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetKind {
+    /// The key's type number, which only user space reads.
+    pub key_type: u32,
+    /// Length of the key in bytes.
+    pub key_bytes: u32,
+    /// Whether elements are ranges.
+    pub interval: bool,
+    /// Whether elements have verdicts.
+    pub verdicts: bool,
+}
+
+/// A range of keys, both ends included, in the kernel's bytes; in a set without ranges both are the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The first key.
+    pub first: Vec<u8>,
+    /// The last key.
+    pub last: Vec<u8>,
+    /// The verdict, in a map.
+    pub verdict: Option<Verdict>,
+}
+
+const TYPE_IPADDR: u32 = 7;
+const TYPE_PROTOCOL: u32 = 12;
+const TYPE_IFNAME: u32 = 41;
+/// A concatenation's type number: six bits per part.
+const TYPE_IFNAME_IPADDR: u32 = TYPE_IFNAME << 6 | TYPE_IPADDR;
+
+impl Content {
+    /// The set's type.
+    #[must_use]
+    pub const fn kind(&self) -> SetKind {
+        let (key_type, key_bytes, interval, verdicts) = match self {
+            Self::Prefixes(_) => (TYPE_IPADDR, 4, true, false),
+            Self::PrefixVerdicts(_) => (TYPE_IPADDR, 4, true, true),
+            Self::InterfaceVerdicts(_) => (TYPE_IFNAME, 16, false, true),
+            Self::InterfaceAddresses(_) => (TYPE_IFNAME_IPADDR, 20, false, false),
+            Self::Protocols(_) => (TYPE_PROTOCOL, 1, false, false),
+        };
+        SetKind { key_type, key_bytes, interval, verdicts }
+    }
+
+    /// The elements in normal form: sorted, without overlap, adjacent ranges with the same verdict joined.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        match self {
+            Self::Prefixes(prefixes) => ranges(prefixes.iter().map(|prefix| (*prefix, None)).collect()),
+            Self::PrefixVerdicts(prefixes) => {
+                ranges(prefixes.iter().map(|(prefix, verdict)| (*prefix, Some(verdict.clone()))).collect())
+            }
+            Self::InterfaceVerdicts(pairs) => exact(
+                pairs
+                    .iter()
+                    .map(|(name, verdict)| (name_bytes(name.as_str()).to_vec(), Some(verdict.clone()))),
+            ),
+            Self::InterfaceAddresses(pairs) => exact(pairs.iter().map(|(name, address)| {
+                let key = name_bytes(name.as_str()).into_iter().chain(address.octets()).collect();
+                (key, None)
+            })),
+            Self::Protocols(numbers) => exact(numbers.iter().map(|number| (vec![*number], None))),
+        }
+    }
+}
+
+fn exact(elements: impl Iterator<Item = (Vec<u8>, Option<Verdict>)>) -> Vec<Entry> {
+    let unique: BTreeMap<Vec<u8>, Option<Verdict>> = elements.collect();
+    unique.into_iter().map(|(key, verdict)| Entry { first: key.clone(), last: key, verdict }).collect()
+}
+
+/// Flattens prefixes to ranges. Prefixes are nested or apart, never crossing: a walk in order with a stack of those that are open.
+fn ranges(mut prefixes: Vec<(Ipv4Net, Option<Verdict>)>) -> Vec<Entry> {
+    for (prefix, _) in &mut prefixes {
+        *prefix = prefix.trunc();
+    }
+    // Ipv4Net's order is by address, then by length: an outer prefix comes before those inside it.
+    prefixes.sort_by_key(|(prefix, _)| (prefix.network(), prefix.prefix_len()));
+    let mut joined = Joined::default();
+    let mut open: Vec<(u64, Option<Verdict>)> = Vec::new();
+    let mut at = 0_u64;
+    for (prefix, verdict) in prefixes {
+        let first = u64::from(u32::from(prefix.network()));
+        close(&mut open, first, &mut at, &mut joined);
+        if let Some((_, outer)) = open.last() {
+            joined.push(at, first, outer);
+        }
+        at = at.max(first);
+        open.push((u64::from(u32::from(prefix.broadcast())) + 1, verdict));
+    }
+    close(&mut open, u64::MAX, &mut at, &mut joined);
+    joined.entries()
+}
+
+/// Ends the open prefixes that end at or before `until`, innermost first.
+fn close(open: &mut Vec<(u64, Option<Verdict>)>, until: u64, at: &mut u64, joined: &mut Joined) {
+    while let Some((end, verdict)) = open.pop_if(|(end, _)| *end <= until) {
+        joined.push(*at, end, &verdict);
+        *at = end.max(*at);
+    }
+}
+
+/// Half-open ranges in ascending order; adjacent ones with the same verdict become one.
+#[derive(Default)]
+struct Joined(Vec<(u64, u64, Option<Verdict>)>);
+
+impl Joined {
+    fn push(&mut self, first: u64, end: u64, verdict: &Option<Verdict>) {
+        if end <= first {
+            return;
+        }
+        match self.0.last_mut() {
+            Some(last) if last.1 == first && last.2 == *verdict => last.1 = end,
+            _ => self.0.push((first, end, verdict.clone())),
+        }
+    }
+
+    fn entries(self) -> Vec<Entry> {
+        let bytes = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+        let entry = |(first, end, verdict)| Entry { first: bytes(first), last: bytes(end - 1), verdict };
+        self.0.into_iter().map(entry).collect()
+    }
+}
+
+/// An element as it is sent and received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) key: Vec<u8>,
+    pub(super) is_end: bool,
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// The elements that say these entries.
+pub(super) fn elements(entries: &[Entry], interval: bool) -> Vec<Element> {
+    let mut elements = Vec::with_capacity(entries.len() * 2);
+    for entry in entries {
+        elements.push(Element { key: entry.first.clone(), is_end: false, verdict: entry.verdict.clone() });
+        let behind = <[u8; 4]>::try_from(entry.last.as_slice())
+            .ok()
+            .and_then(|last| u32::from_be_bytes(last).checked_add(1));
+        if let (true, Some(behind)) = (interval, behind) {
+            elements.push(Element { key: behind.to_be_bytes().to_vec(), is_end: true, verdict: None });
+        }
+    }
+    elements
+}
+
+/// The entries that received elements say, in normal form.
+pub(super) fn entries_of(mut elements: Vec<Element>, interval: bool) -> Vec<Entry> {
+    if !interval {
+        return exact(elements.into_iter().map(|element| (element.key, element.verdict)));
+    }
+    // At the same key the end of one range comes before the start of the next.
+    elements.sort_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)));
+    let mut joined = Joined::default();
+    let mut open: Option<(u64, Option<Verdict>)> = None;
+    for element in elements {
+        let Ok(key) = <[u8; 4]>::try_from(element.key.as_slice()) else { continue };
+        let key = u64::from(u32::from_be_bytes(key));
+        if let Some((first, verdict)) = open.take() {
+            joined.push(first, key, &verdict);
+        }
+        open = (!element.is_end).then_some((key, element.verdict));
+    }
+    if let Some((first, verdict)) = open {
+        joined.push(first, 1 << 32, &verdict);
+    }
+    joined.entries()
+}

@@ -1,0 +1,112 @@
+//! Sets in normal form: aggregation, nesting, the top of the address space, and the way to elements and back.
+
+use super::set::{elements, entries_of};
+use super::*;
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
+
+fn nets(texts: &[&str]) -> Vec<Ipv4Net> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn shown(entries: &[Entry]) -> Vec<String> {
+    let ip = |bytes: &[u8]| Ipv4Addr::from(<[u8; 4]>::try_from(bytes).unwrap());
+    let verdict =
+        |entry: &Entry| entry.verdict.as_ref().map(|verdict| format!(" {verdict:?}")).unwrap_or_default();
+    entries
+        .iter()
+        .map(|entry| format!("{}-{}{}", ip(&entry.first), ip(&entry.last), verdict(entry)))
+        .collect()
+}
+
+#[test]
+fn prefixes_are_joined_whatever_their_order_and_overlap() {
+    let content =
+        Content::Prefixes(nets(&["10.1.0.0/16", "10.0.0.0/16", "10.0.7.0/24", "10.9.0.1/32", "10.9.0.3/8"]));
+    assert_eq!(shown(&content.entries()), ["10.0.0.0-10.255.255.255"]);
+    let content = Content::Prefixes(nets(&["10.0.0.2/32", "10.0.0.0/32", "10.0.0.1/32", "10.0.0.1/32"]));
+    assert_eq!(shown(&content.entries()), ["10.0.0.0-10.0.0.2"]);
+    assert_eq!(aggregate(&nets(&["10.0.0.0/25", "10.0.0.200/25"])), nets(&["10.0.0.0/24"]));
+}
+
+#[test]
+fn in_a_map_the_longer_prefix_wins() {
+    let verdict = |name: &str| Verdict::Goto(name.into());
+    let content = Content::PrefixVerdicts(vec![
+        ("10.0.0.0/28".parse().unwrap(), verdict("a")),
+        ("10.0.0.4/30".parse().unwrap(), verdict("b")),
+        ("10.0.0.16/32".parse().unwrap(), verdict("a")),
+        ("10.0.0.17/32".parse().unwrap(), verdict("b")),
+    ]);
+    let expected = [
+        "10.0.0.0-10.0.0.3 Goto(\"a\")",
+        "10.0.0.4-10.0.0.7 Goto(\"b\")",
+        "10.0.0.8-10.0.0.16 Goto(\"a\")",
+        "10.0.0.17-10.0.0.17 Goto(\"b\")",
+    ];
+    assert_eq!(shown(&content.entries()), expected);
+}
+
+#[test]
+fn a_range_up_to_the_last_address_has_no_end_element() {
+    let content = Content::Prefixes(nets(&["255.255.255.255/32", "224.0.0.0/4"]));
+    let entries = content.entries();
+    assert_eq!(shown(&entries), ["224.0.0.0-239.255.255.255", "255.255.255.255-255.255.255.255"]);
+    assert_eq!(elements(&entries, true).len(), 3);
+    let all = Content::Prefixes(nets(&["0.0.0.0/0"])).entries();
+    assert_eq!((shown(&all), elements(&all, true).len()), (vec!["0.0.0.0-255.255.255.255".to_owned()], 1));
+}
+
+#[test]
+fn elements_read_back_in_any_order_give_the_same_entries() {
+    let mut state = 7_u32;
+    let mut random = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    for _ in 0..500 {
+        let prefixes: Vec<_> = (0..random() % 12)
+            .map(|_| {
+                let net = Ipv4Net::new(
+                    Ipv4Addr::from((random() << 22) | (random() % 64)),
+                    [26, 27, 28, 30, 32][random() as usize % 5],
+                )
+                .unwrap();
+                (net, Verdict::Jump(format!("c{}", random() % 3)))
+            })
+            .collect();
+        let entries = Content::PrefixVerdicts(prefixes.clone()).entries();
+        // The oracle looks every address of interest up by longest prefix.
+        for (net, _) in &prefixes {
+            for address in [net.network(), net.broadcast()] {
+                let longest = prefixes
+                    .iter()
+                    .filter(|(net, _)| net.contains(&address))
+                    .map(|(net, _)| net.prefix_len())
+                    .max();
+                let allowed: Vec<_> = prefixes
+                    .iter()
+                    .filter(|(net, _)| net.contains(&address) && Some(net.prefix_len()) == longest)
+                    .map(|(_, verdict)| verdict)
+                    .collect();
+                let key = address.octets().to_vec();
+                let found: Vec<_> =
+                    entries.iter().filter(|entry| entry.first <= key && key <= entry.last).collect();
+                assert_eq!(found.len(), 1);
+                assert!(allowed.contains(&found[0].verdict.as_ref().unwrap()));
+            }
+        }
+        let mut sent = elements(&entries, true);
+        sent.reverse();
+        assert_eq!(entries_of(sent, true), entries);
+    }
+}
+
+#[test]
+fn a_rules_tag_changes_with_its_expressions() {
+    let rule =
+        |name| Rule::new("why", vec![Expr::SourceIn(String::from(name)), Expr::Verdict(Verdict::Drop)]);
+    assert_ne!(rule("a").tag(), rule("b").tag());
+    assert_eq!(rule("a").tag(), rule("a").tag());
+    assert!(rule("a").tag().starts_with("why #"));
+}
