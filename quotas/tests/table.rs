@@ -19,11 +19,11 @@ struct Figures {
 }
 
 fn file(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the crate has its data")
 }
 
 fn oracle() -> BTreeMap<String, Figures> {
-    serde_json::from_str(&file("data/eni-limits.json")).unwrap()
+    serde_json::from_str(&file("data/eni-limits.json")).expect("the data is JSON")
 }
 
 #[test]
