@@ -143,11 +143,20 @@ impl Params {
         }
     }
 
-    /// The same request in one normal form, to compare retries by.
-    pub(crate) fn without(&self, names: &[&str]) -> BTreeMap<String, String> {
-        let mut left = self.left.clone();
-        left.retain(|name, _| !names.contains(&name.as_str()));
-        left
+    /// What is left, to compare retries by.
+    pub(crate) fn everything(&self) -> BTreeMap<String, String> {
+        self.left.clone()
+    }
+
+    /// Whether `name` is left, as a value, a list or a structure.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let below = format!("{name}.");
+        self.left.contains_key(name)
+            || self.left.range(below.clone()..).next().is_some_and(|(key, _)| key.starts_with(&below))
+    }
+
+    pub(crate) fn missing(&self, name: &str) -> ApiError {
+        ApiError::missing(&format!("{}{name}", self.prefix))
     }
 
     pub(crate) fn invalid(&self, name: &str, value: &str, problem: &str) -> ApiError {

@@ -89,7 +89,7 @@ pub struct EniView {
     pub description: String,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
-    /// `available`, `attaching`, `in-use` or `detaching`.
+    /// `available` or `in-use`, the latter from the first moment of an attachment to its last.
     pub status: &'static str,
     /// Where it is attached, if it is.
     pub attachment: Option<AttachmentView>,

@@ -54,15 +54,6 @@ impl Xml {
         });
     }
 
-    /// A list of one-text items: `<name><item>text</item>…`.
-    pub(crate) fn texts<T: Display>(&mut self, name: &str, values: impl IntoIterator<Item = T>) {
-        self.element(name, |xml| {
-            for value in values {
-                xml.text("item", value);
-            }
-        });
-    }
-
     fn push(&mut self, piece: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = self.0.write_fmt(piece);

@@ -1,16 +1,71 @@
-//! Dispatch (first cut).
+//! The actions: each parses its parameters wholly, refuses what it does not know, then reads or changes the world and
+//! writes its part of the answer. A dry run does all that on a copy of the world, so it is right about what would happen.
+
+mod addresses;
+mod attachment;
+mod create;
+mod filter;
+mod groups;
+mod instance_types;
+mod instances;
+mod interfaces;
+mod modify;
+mod page;
+mod parse;
+mod show;
+mod subnets;
+mod tags;
+#[cfg(test)]
+pub(crate) mod tests;
+mod vpcs;
+
 use crate::action::Action;
 use crate::error::{ApiError, Code};
 use crate::form::Params;
 use crate::time::SimTime;
 use crate::world::World;
+use crate::xml::Xml;
 
+/// Performs an action; the content of its answer, without the envelope.
 pub(crate) fn perform(
-    _world: &mut World,
-    _seal: u64,
-    _now: SimTime,
+    world: &mut World,
+    seal: u64,
+    now: SimTime,
     action: Action,
-    _params: Params,
+    mut params: Params,
 ) -> Result<String, ApiError> {
-    Err(Code::UnsupportedOperation.because(action.name()))
+    let may_run_dry =
+        !matches!(action, Action::AssignPrivateIpAddresses | Action::UnassignPrivateIpAddresses);
+    let dry = may_run_dry && params.flag("DryRun")?.unwrap_or(false);
+    if dry {
+        run(&mut world.clone(), seal, now, action, params)?;
+        return Err(Code::DryRunOperation.because("Request would have succeeded, but DryRun flag is set."));
+    }
+    run(world, seal, now, action, params).map(Xml::finish)
+}
+
+fn run(world: &mut World, seal: u64, now: SimTime, action: Action, params: Params) -> Result<Xml, ApiError> {
+    match action {
+        Action::AssignPrivateIpAddresses => addresses::assign(world, params),
+        Action::AttachNetworkInterface => attachment::attach(world, now, params),
+        Action::CreateNetworkInterface => create::create(world, params),
+        Action::CreateTags => tags::create(world, params),
+        Action::DeleteNetworkInterface => create::delete(world, params),
+        Action::DescribeInstances => instances::describe(world, seal, params),
+        Action::DescribeInstanceTypes => instance_types::describe(seal, params),
+        Action::DescribeNetworkInterfaces => interfaces::describe(world, seal, params),
+        Action::DescribeSecurityGroups => groups::describe(world, seal, params),
+        Action::DescribeSubnets => subnets::describe(world, seal, params),
+        Action::DescribeVpcs => vpcs::describe(world, seal, params),
+        Action::DetachNetworkInterface => attachment::detach(world, now, params),
+        Action::ModifyNetworkInterfaceAttribute => modify::modify(world, params),
+        Action::UnassignPrivateIpAddresses => addresses::unassign(world, params),
+    }
+}
+
+/// The answer of actions that have nothing to say.
+fn done() -> Xml {
+    let mut xml = Xml::default();
+    xml.text("return", true);
+    xml
 }

@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod tests;
+pub(crate) use tree::IMAGE;
+
 mod token;
 mod tree;
 

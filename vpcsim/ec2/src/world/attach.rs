@@ -71,7 +71,7 @@ impl World {
         };
         let exceeded = |count: usize, most: u32| usize::try_from(most).is_ok_and(|most| count >= most);
         let on_card = places.iter().filter(|place| place.card == card).count();
-        if exceeded(places.len(), limits.enis()) || exceeded(on_card, room.max_enis) {
+        if exceeded(on_card, room.max_enis) {
             let message = format!(
                 "Interface count {} exceeds the limit for {}",
                 places.len() + 1,

@@ -127,14 +127,10 @@ pub(crate) struct Got {
 }
 
 impl Eni {
-    /// EC2's word for the ENI's state.
-    pub(crate) fn status(&self) -> &'static str {
-        match self.attachment.as_ref().map(|place| place.status) {
-            None => "available",
-            Some(AttachmentStatus::Attaching) => "attaching",
-            Some(AttachmentStatus::Attached) => "in-use",
-            Some(AttachmentStatus::Detaching) => "detaching",
-        }
+    /// EC2's word for the ENI's state: it is in use from the first moment of an attachment to the last, and only the
+    /// attachment itself says how far it is.
+    pub(crate) const fn status(&self) -> &'static str {
+        if self.attachment.is_some() { "in-use" } else { "available" }
     }
 
     /// The name that EC2's DNS gives an address.

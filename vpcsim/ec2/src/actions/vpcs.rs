@@ -1,0 +1,65 @@
+//! DescribeVpcs: the one VPC of the scenario.
+
+use super::filter::Filters;
+use super::page::{Page, USUAL};
+use super::{parse, show};
+use crate::action::Action;
+use crate::error::{ApiError, Code};
+use crate::form::Params;
+use crate::id::VpcId;
+use crate::random::seal as seal_of;
+use crate::world::World;
+use crate::xml::Xml;
+use std::collections::BTreeSet;
+
+pub(super) const FILTERS: &[&str] =
+    &["cidr", "cidr-block-association.cidr-block", "is-default", "owner-id", "state", "tag-key", "vpc-id"];
+
+pub(super) fn describe(world: &World, seal: u64, mut params: Params) -> Result<Xml, ApiError> {
+    let ids: BTreeSet<VpcId> = parse::ids(&mut params, "VpcId")?;
+    let filters = Filters::take(&mut params, FILTERS)?;
+    let page = Page::take(&mut params, Action::DescribeVpcs, seal, USUAL)?;
+    params.finish()?;
+    let vpc = &world.vpc;
+    if let Some(id) = ids.iter().find(|id| **id != vpc.id) {
+        return Err(Code::VpcNotFound.because(format!("The vpc ID '{id}' does not exist")));
+    }
+    let found = std::iter::once(vpc).filter(|vpc| filters.pass(&vpc.tags, |name| values(world, name)));
+    let (vpcs, next) = page.cut(found.map(|vpc| (vpc.id.as_str(), vpc)));
+    let mut xml = Xml::default();
+    xml.list("vpcSet", vpcs, |xml, _| show_vpc(xml, world));
+    show::next_token(&mut xml, next);
+    Ok(xml)
+}
+
+pub(super) fn values(world: &World, name: &str) -> Vec<String> {
+    match name {
+        "cidr" => world.vpc.cidrs.first().map(ToString::to_string).into_iter().collect(),
+        "cidr-block-association.cidr-block" => world.vpc.cidrs.iter().map(ToString::to_string).collect(),
+        "is-default" => vec![false.to_string()],
+        "owner-id" => vec![world.account.clone()],
+        "state" => vec!["available".to_owned()],
+        "vpc-id" => vec![world.vpc.id.to_string()],
+        _ => Vec::new(),
+    }
+}
+
+fn show_vpc(xml: &mut Xml, world: &World) {
+    let vpc = &world.vpc;
+    xml.text("vpcId", &vpc.id);
+    xml.text("ownerId", &world.account);
+    xml.text("state", "available");
+    if let Some(cidr) = vpc.cidrs.first() {
+        xml.text("cidrBlock", cidr);
+    }
+    xml.list("cidrBlockAssociationSet", &vpc.cidrs, |xml, cidr| {
+        let association = seal_of(0, format!("{}/{cidr}", vpc.id).as_bytes());
+        xml.text("associationId", format!("vpc-cidr-assoc-0{association:016x}"));
+        xml.text("cidrBlock", cidr);
+        xml.element("cidrBlockState", |xml| xml.text("state", "associated"));
+    });
+    xml.text("dhcpOptionsId", "default");
+    xml.text("instanceTenancy", "default");
+    xml.text("isDefault", false);
+    show::tags(xml, &vpc.tags);
+}
