@@ -120,13 +120,16 @@ impl Failure {
 
 /// The causes below an error, outermost first, without the error itself.
 pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut causes = Vec::new();
+    let mut causes = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {
-        causes.push(cause.to_string());
+        // An error that only adds facts to its cause shows the same words as the cause.
+        if causes.last() != Some(&cause.to_string()) {
+            causes.push(cause.to_string());
+        }
         next = cause.source();
     }
-    causes.join(": ")
+    causes[1..].join(": ")
 }
 
 #[cfg(test)]

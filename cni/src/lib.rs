@@ -62,7 +62,7 @@ const INPUT_PATIENCE: Duration = Duration::from_secs(netconf::DEFAULT_TIMEOUT_SE
 pub fn run() -> ExitCode {
     let started = Instant::now();
     answer_panics();
-    let env = Environment::observe(|key| std::env::var_os(key));
+    let env = Environment::observe(std::env::var_os);
     if env.command.is_missing() {
         return about();
     }

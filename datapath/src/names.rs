@@ -8,7 +8,7 @@ use crate::{IfName, MacAddr, layout};
 use sha1::{Digest, Sha1};
 
 /// The interface name that a Kubernetes pod's main interface has.
-const MAIN_IF_NAME: &str = "eth0";
+pub(crate) const MAIN_IF_NAME: &str = "eth0";
 
 /// Name of the host end of the veth for interface `if_name` of the pod (namespace, name), or of the container when the
 /// runtime names no pod: `eni` and the first 11 hexadecimal digits of a SHA-1.

@@ -20,6 +20,8 @@ use crate::{IfName, LinkIndex, MacAddr, TableId, layout};
 use ipnet::{IpNet, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Routes of a pod's further interfaces: worse than 1024, IPv6's default.
+const SECONDARY_METRIC: u32 = 2048;
 /// The gateway that a pod sees in IPv6.
 const POD_GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
@@ -271,6 +273,9 @@ fn pod_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {
         let mut default = RouteSpec::via(TableId::MAIN, any(*address), gateway, link);
         // In the pod the routes are like an administrator's (RTPROT_BOOT, as `ip route` writes): nothing of ours reads them.
         (to_gateway.protocol, default.protocol) = (3, 3);
+        // A pod may have more than one interface from us, and all have the same routes: those of the first are used, the others'
+        // are there for who binds to the interface.
+        (to_gateway.metric, default.metric) = (metric(wiring, link), metric(wiring, link));
         let neighbour = NeighbourSpec { link, address: gateway, mac: Some(wiring.host_mac) };
         let address = AddressSpec::new(link, (*address).into());
         steps.push((Step::PodAddress, Request::add_address(&address)));
@@ -279,6 +284,11 @@ fn pod_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {
         steps.push((Step::PodNeighbour, Request::replace_neighbour(&neighbour)));
     }
     steps
+}
+
+/// 0 (the kernel's choice) for the pod's main interface, else one that is the interface's own and worse than any default.
+fn metric(wiring: &PodWiring, link: LinkIndex) -> u32 {
+    if wiring.pod_name.as_str() == crate::names::MAIN_IF_NAME { 0 } else { SECONDARY_METRIC.saturating_add(link.number()) }
 }
 
 fn host_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {

@@ -2,7 +2,7 @@
 //! answers what a test tells it to. The agent here is not the product's: it only speaks the protocol, so that the tests
 //! can make it misbehave. Nothing here needs privileges.
 #![expect(clippy::allow_attributes, reason = "which part is dead differs from test binary to test binary")]
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part; a test may unwrap")]
 
 use spur_wire::{
     AddReply, Attachment, CheckReply, DelReply, GcReply, Refusal, RefusalKind, Request, RequestBody,
@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -154,6 +154,7 @@ pub(crate) enum Behaviour {
 pub(crate) struct FakeAgent {
     home: Arc<TempDir>,
     requests: Arc<Mutex<Vec<Request>>>,
+    active: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
 }
@@ -161,7 +162,13 @@ pub(crate) struct FakeAgent {
 impl FakeAgent {
     pub(crate) fn start(behave: impl Fn(&Request) -> Behaviour + Send + Sync + 'static) -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
-        let mut agent = Self { home, requests: Arc::default(), stop: Arc::default(), listener: None };
+        let mut agent = Self {
+            home,
+            requests: Arc::default(),
+            active: Arc::default(),
+            stop: Arc::default(),
+            listener: None,
+        };
         agent.listen(behave);
         agent
     }
@@ -169,24 +176,37 @@ impl FakeAgent {
     /// A directory and no agent.
     pub(crate) fn absent() -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
-        Self { home, requests: Arc::default(), stop: Arc::default(), listener: None }
+        Self { home, requests: Arc::default(), active: Arc::default(), stop: Arc::default(), listener: None }
     }
 
     /// Starts to listen, after [`FakeAgent::absent`] or a stop.
     pub(crate) fn listen(&mut self, behave: impl Fn(&Request) -> Behaviour + Send + Sync + 'static) {
         let listener = UnixListener::bind(self.socket()).unwrap();
-        let (requests, stop, behave) =
-            (self.requests.clone(), Arc::new(AtomicBool::new(false)), Arc::new(behave));
+        let (requests, active, behave) = (self.requests.clone(), self.active.clone(), Arc::new(behave));
+        let stop = Arc::new(AtomicBool::new(false));
         self.stop = stop.clone();
         self.listener = Some(std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let (stream, requests, behave) = (stream.unwrap(), requests.clone(), behave.clone());
-                std::thread::spawn(move || serve(stream, &requests, &*behave));
+                active.fetch_add(1, Ordering::SeqCst);
+                let (stream, requests, active, behave) =
+                    (stream.unwrap(), requests.clone(), active.clone(), behave.clone());
+                std::thread::spawn(move || {
+                    serve(stream, &requests, &*behave);
+                    active.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         }));
+    }
+
+    /// Waits until everything that was sent so far is dealt with, also for plugins that were killed meanwhile.
+    pub(crate) fn settle(&self) {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        write_frame(&mut stream, &"not a request").unwrap();
+        let _ = stream.read(&mut [0]);
+        wait_until("the agent has no open calls", || self.active.load(Ordering::SeqCst) == 0);
     }
 
     pub(crate) fn stop(&mut self) {
@@ -243,6 +263,16 @@ impl Drop for FakeAgent {
     }
 }
 
+/// Polls until it is so.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < patience, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 fn serve(mut stream: UnixStream, requests: &Mutex<Vec<Request>>, behave: &dyn Fn(&Request) -> Behaviour) {
     let Ok(request) = read_frame::<Request>(&mut stream) else { return };
     requests.lock().unwrap().push(request.clone());
@@ -261,6 +291,15 @@ fn serve(mut stream: UnixStream, requests: &Mutex<Vec<Request>>, behave: &dyn Fn
             }
         }
         Behaviour::Close => {}
+    }
+}
+
+impl FakeAgent {
+    /// An agent that does everything right, and its books.
+    pub(crate) fn honest() -> (Self, Pool) {
+        let pool = Pool::default();
+        let books = pool.clone();
+        (Self::start(move |request| Behaviour::Answer(books.answer(request))), pool)
     }
 }
 
