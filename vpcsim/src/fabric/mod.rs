@@ -16,8 +16,9 @@ use place::{Layout, Place};
 use plan::{Ports, Step};
 use spur_datapath::netlink::NetlinkError;
 use spur_datapath::netns::{NetNs, NsError};
+use spur_datapath::nft::NftError;
 use spur_datapath::sysctl::SysctlError;
-use spur_datapath::{IfName, LinkIndex, MacAddr};
+use spur_datapath::{LinkIndex, MacAddr};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 
@@ -33,14 +34,8 @@ pub struct Fabric {
     internet: Place,
     nodes: BTreeMap<String, Place>,
     firewall: Firewall,
-    plugged: BTreeMap<String, Plugged>,
+    plugged: BTreeMap<String, LinkIndex>,
     ports: Ports,
-}
-
-#[derive(Debug, Clone)]
-struct Plugged {
-    link: LinkIndex,
-    name: IfName,
 }
 
 /// What could not be done to the network.
@@ -58,7 +53,7 @@ pub enum FabricError {
     Sysctl(#[source] SysctlError),
     /// The rules that drop what EC2 drops.
     #[error("work on the fabric's firewall")]
-    Firewall(#[source] std::io::Error),
+    Firewall(#[source] NftError),
     /// An identifier that gives no interface name.
     #[error("{eni:?} gives no interface name")]
     EniName {
@@ -91,7 +86,7 @@ impl Fabric {
     /// The first step that the kernel refused.
     pub fn build(layout: &Layout) -> Result<Self, FabricError> {
         let mut router = place::make_fabric(layout)?;
-        let firewall = Firewall::install(&router.ns)?;
+        let firewall = Firewall::install(&router.ns, layout)?;
         let internet = place::make_internet(layout, &mut router)?;
         let mut nodes = BTreeMap::new();
         for node in &layout.nodes {
@@ -103,13 +98,17 @@ impl Fabric {
     /// Makes the kernel carry `wanted`. Independent steps go on after a failure.
     ///
     /// # Errors
-    /// All steps that failed; the next sync tries them again.
-    pub fn sync(&mut self, wanted: &Ports) -> Result<(), Vec<(Step, FabricError)>> {
+    /// Everything that failed; the next sync tries it again.
+    pub fn sync(&mut self, wanted: &Ports) -> Result<(), Vec<(Option<Step>, FabricError)>> {
         let mut failed = Vec::new();
+        // First, because a node may send as soon as it sees the netdev.
+        if let Err(error) = self.firewall.guard(wanted) {
+            failed.push((None, error));
+        }
         for step in plan::plan(&self.ports, wanted) {
             match self.take(&step) {
                 Ok(()) => plan::advance(&mut self.ports, &step),
-                Err(error) => failed.push((step, error)),
+                Err(error) => failed.push((Some(step), error)),
             }
         }
         if failed.is_empty() { Ok(()) } else { Err(failed) }
@@ -118,59 +117,40 @@ impl Fabric {
     fn take(&mut self, step: &Step) -> Result<(), FabricError> {
         match step {
             Step::Plug { eni, port } => self.plug(eni, port),
-            Step::Unplug { eni, port } => {
-                let Some(plugged) = self.plugged.get(eni).cloned() else { return Ok(()) };
-                self.firewall.disown(&plugged.name, port.addresses.iter().copied())?;
-                self.firewall.forget(&plugged.name, port)?;
+            Step::Unplug { eni, .. } => {
+                let Some(link) = self.plugged.get(eni).copied() else { return Ok(()) };
                 // Routes and neighbours go with the link.
-                self.router.netlink.remove_link(plugged.link).map_err(FabricError::Kernel)?;
+                self.router.netlink.remove_link(link).map_err(FabricError::Kernel)?;
                 self.plugged.remove(eni);
                 Ok(())
             }
-            Step::Withdraw { eni, addresses } => {
-                let (Some(plugged), Some(port)) = (self.plugged.get(eni), self.ports.get(eni)) else {
-                    return Ok(());
-                };
-                self.firewall.disown(&plugged.name, addresses.iter().copied())?;
-                port::withdraw(&mut self.router, plugged.link, port, addresses)
-            }
-            Step::Announce { eni, addresses } => {
-                let (Some(plugged), Some(port)) = (self.plugged.get(eni), self.ports.get(eni)) else {
-                    return Ok(());
-                };
-                self.firewall.own(&plugged.name, addresses.iter().copied())?;
-                port::announce(&mut self.router, plugged.link, port, addresses)
-            }
-            Step::SetCheck { eni, check } => {
-                self.plugged.get(eni).map_or(Ok(()), |plugged| self.firewall.set_check(&plugged.name, *check))
-            }
+            Step::Withdraw { eni, addresses } => match (self.plugged.get(eni), self.ports.get(eni)) {
+                (Some(link), Some(port)) => port::withdraw(&mut self.router, *link, port, addresses),
+                _ => Ok(()),
+            },
+            Step::Announce { eni, addresses } => match (self.plugged.get(eni), self.ports.get(eni)) {
+                (Some(link), Some(port)) => port::announce(&mut self.router, *link, port, addresses),
+                _ => Ok(()),
+            },
+            // Wholly the firewall's.
+            Step::SetCheck { .. } => Ok(()),
         }
     }
 
     fn plug(&mut self, eni: &str, port: &plan::Port) -> Result<(), FabricError> {
-        let name = port::router_end(eni)?;
         let missing = || FabricError::NoNode { node: port.node.clone() };
         let node = self.nodes.get_mut(&port.node).ok_or_else(missing)?;
-        // The rules first: the node may send as soon as it sees the netdev.
-        self.firewall.admit(&name, port)?;
-        self.firewall.own(&name, port.addresses.iter().copied())?;
         match port::plug(&mut self.router, node, eni, port) {
             Ok(link) => {
-                self.plugged.insert(eni.to_owned(), Plugged { link, name });
+                self.plugged.insert(eni.to_owned(), link);
                 Ok(())
             }
             Err(error) => {
-                self.undo_plug(&name, port);
+                // Best effort: what stays is reported by the next attempt to plug.
+                let _ = self.router.netlink.remove_link(&port::router_end(eni)?);
                 Err(error)
             }
         }
-    }
-
-    /// Best effort: what could not be undone is reported by the next attempt to plug.
-    fn undo_plug(&mut self, name: &IfName, port: &plan::Port) {
-        let _ = self.router.netlink.remove_link(name);
-        let _ = self.firewall.disown(name, port.addresses.iter().copied());
-        let _ = self.firewall.forget(name, port);
     }
 
     /// What was dropped so far, per ENI and reason.
@@ -178,9 +158,7 @@ impl Fabric {
     /// # Errors
     /// The counters cannot be read.
     pub fn drops(&mut self) -> Result<Vec<DropCount>, FabricError> {
-        let names = self.plugged.iter().map(|(eni, plugged)| (plugged.name.as_str().to_owned(), eni.clone()));
-        let names: BTreeMap<String, String> = names.collect();
-        self.firewall.drops(&names)
+        self.firewall.drops()
     }
 
     /// A socket in a node's namespace that listens for the metadata service.

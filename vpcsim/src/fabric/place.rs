@@ -25,7 +25,8 @@ pub const INTERNET_PORT: &str = "inet";
 /// Where the internet's end of that link sits on the wire.
 const INTERNET_MAC: MacAddr = MacAddr::new([0x0e, 0xff, 0xff, 0xff, 0xff, 0x02]);
 /// What no VPC routes: "this network", loopback, link-local, multicast and reserved addresses.
-const UNROUTABLE: [&str; 5] = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"];
+pub(crate) const UNROUTABLE: [&str; 5] =
+    ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"];
 
 /// What the namespaces need to know.
 #[derive(Debug, Clone, PartialEq, Eq)]

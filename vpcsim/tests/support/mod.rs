@@ -109,7 +109,13 @@ impl World {
     }
 
     /// An EC2 call that must succeed; returns the text of the first element `element` of the answer.
-    pub(crate) fn must(&self, node: &str, action: &str, parameters: &[(&str, &str)], element: &str) -> String {
+    pub(crate) fn must(
+        &self,
+        node: &str,
+        action: &str,
+        parameters: &[(&str, &str)],
+        element: &str,
+    ) -> String {
         let (status, body) = self.call(node, action, parameters);
         assert_eq!(status, 200, "{action}: {body}");
         text_of(&body, element).unwrap_or_else(|| panic!("{action}: no {element} in {body}")).to_owned()
@@ -126,7 +132,10 @@ impl World {
     pub(crate) fn dropped(&self, reason: &str) -> u64 {
         let drops = self.inspect("drops");
         let drops = drops.as_array().unwrap();
-        let counts = drops.iter().filter(|drop| drop["reason"] == reason).map(|drop| drop["packets"].as_u64().unwrap());
+        let counts = drops
+            .iter()
+            .filter(|drop| drop["reason"] == reason)
+            .map(|drop| drop["packets"].as_u64().unwrap());
         counts.sum()
     }
 
@@ -197,7 +206,9 @@ pub(crate) fn call(endpoint: &str, key: &str, action: &str, parameters: &[(&str,
     for (name, value) in parameters {
         body.push_str(&format!("&{name}={value}"));
     }
-    let signed = format!("AWS4-HMAC-SHA256 Credential={key}/20261121/eu-central-1/ec2/aws4_request, SignedHeaders=host, Signature=0");
+    let signed = format!(
+        "AWS4-HMAC-SHA256 Credential={key}/20261121/eu-central-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
+    );
     let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Authorization", signed.as_str())];
     let (status, _, answer) = request(endpoint, "POST", "/", &headers, &body);
     (status, answer)
