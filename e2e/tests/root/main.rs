@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod common;
+mod containerd;
 mod crash;
 mod demo;
 mod first_pod;

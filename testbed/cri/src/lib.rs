@@ -8,7 +8,7 @@ mod containerd;
 mod grpc;
 mod message;
 
-pub use containerd::{Containerd, Place, StartError};
+pub use containerd::{Containerd, Place, StartError, reference_plugins};
 pub use grpc::GrpcError;
 
 use grpc::Connection;

@@ -40,14 +40,10 @@ impl Node {
     }
 
     fn containerd(&self) -> Containerd {
-        let cache = std::env::var_os("SPUR_CACHE").map_or_else(
-            || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/spur"),
-            PathBuf::from,
-        );
         Containerd::start(&Place {
             netns: Path::new(&self.netns),
             dir: &self.dir.path().join("containerd"),
-            cni_bin: &cache.join("testbed/root/usr/lib/cni"),
+            cni_bin: &testbed_cri::reference_plugins(),
             cni_conf: &self.conf(),
             keep: &[],
         })

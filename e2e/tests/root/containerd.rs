@@ -1,0 +1,86 @@
+//! A real runtime on a node of the VPC: Debian's containerd makes and removes a pod sandbox through its CRI, with Spur as its network.
+//!
+//! The runtime, not this harness, decides here what the plugin gets: the environment, the arguments, the version of the configuration, a
+//! namespace that only the runtime sees, and a second DEL without namespace when the sandbox is removed.
+
+use crate::common::quick_world;
+use spur_e2e::process::binary;
+use spur_e2e::rest::Rest;
+use spur_e2e::world::World;
+use std::net::IpAddr;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use testbed_cri::{Containerd, Place, PodSpec};
+
+/// A directory with `spur` and with `loopback`, which containerd executes first in every sandbox.
+fn plugins(world: &World) -> PathBuf {
+    let dir = world.dir().join("cni-bin");
+    std::fs::create_dir(&dir).unwrap();
+    symlink(binary("spur").unwrap(), dir.join("spur")).unwrap();
+    symlink(testbed_cri::reference_plugins().join("loopback"), dir.join("loopback")).unwrap();
+    dir
+}
+
+fn containerd(world: &World, node: usize) -> Containerd {
+    let node = &world.nodes[node];
+    Containerd::start(&Place {
+        netns: node.netns.path(),
+        dir: &node.dir().join("containerd"),
+        cni_bin: &plugins(world),
+        cni_conf: &node.dir().join("net.d"),
+        keep: &[],
+    })
+    .unwrap()
+}
+
+/// Pings once from a node's own namespace.
+fn ping(world: &World, node: usize, target: IpAddr) {
+    let mut command = Command::new("ping");
+    command.args(["-c", "1", "-W", "2", &target.to_string()]);
+    let output = world.nodes[node].netns.run(move || command.output()).unwrap().unwrap();
+    assert!(
+        output.status.success(),
+        "{target} from node {node}: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_sandbox_of_containerd_is_reached_from_another_node_and_its_address_comes_back() {
+    let world = quick_world("cri", 2);
+    for node in 0..2 {
+        world.start_agent(node).unwrap();
+    }
+    let before = Rest::reach(&world, &|| Ok(())).unwrap();
+    let containerd = containerd(&world, 0);
+    let mut client = containerd.client().unwrap();
+    let pod = PodSpec {
+        name: "web".to_owned(),
+        namespace: "default".to_owned(),
+        uid: "1f0c7a52-web".to_owned(),
+        attempt: 0,
+    };
+
+    let sandbox = client.run_pod_sandbox(&pod).unwrap();
+    let status = client.pod_sandbox_status(&sandbox).unwrap();
+    assert!(status.ready);
+    let [address] = status.addresses[..] else { panic!("one address expected: {:?}", status.addresses) };
+    assert!(world.cloud().unwrap().owner(&world.nodes[0].name, address).is_some(), "{address} is on no ENI");
+    for node in 0..2 {
+        ping(&world, node, address);
+    }
+    let container = client.run_container(&sandbox, &pod, "main", &["/bin/sleep", "1000"]).unwrap();
+    for target in [world.nodes[1].primary_address, world.internet_address] {
+        let ping =
+            client.exec_sync(&container, &["ping", "-c", "1", "-W", "2", &target.to_string()]).unwrap();
+        assert_eq!(ping.code, 0, "{target} from the pod: {}{}", ping.stdout, ping.stderr);
+    }
+
+    client.stop_pod_sandbox(&sandbox).unwrap();
+    client.remove_pod_sandbox(&sandbox).unwrap();
+    before.regain(&world, &|| Ok(())).unwrap();
+    drop(containerd);
+    world.down().unwrap();
+}
