@@ -8,7 +8,7 @@ mod mutate;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_ec2::Client;
 use ipnet::IpNet;
 use spur_cloud::{
@@ -56,22 +56,26 @@ pub struct AwsCloud {
 impl AwsCloud {
     /// A client with credentials from the SDK's default chain (environment, profile, web identity, IMDS). Makes no call.
     pub async fn new(options: &AwsOptions) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(options.connect_timeout)
-            .operation_timeout(options.call_timeout)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(aws_config::Region::new(options.region.to_string()))
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts);
-        if let Some(endpoint) = &options.endpoint {
-            loader = loader.endpoint_url(endpoint);
-        }
-        Self::from_config(&loader.load().await)
+        Self::from_config(&loader(options).load().await)
     }
 
     fn from_config(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
+    }
+}
+
+fn loader(options: &AwsOptions) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(options.connect_timeout)
+        .operation_timeout(options.call_timeout)
+        .build();
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(aws_config::Region::new(options.region.to_string()))
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts);
+    match &options.endpoint {
+        Some(endpoint) => loader.endpoint_url(endpoint),
+        None => loader,
     }
 }
 

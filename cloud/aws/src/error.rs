@@ -19,6 +19,8 @@ const BY_ACTION: &[(Api, &str, ErrorClass)] = &[
     (Api::UnassignPrivateIpAddresses, "InvalidParameterValue", ErrorClass::NotFound),
     // "[10.0.0.5] is already in use": for secondary addresses there is no code of its own.
     (Api::AssignPrivateIpAddresses, "InvalidParameterValue", ErrorClass::Conflict),
+    // "Network interface 'eni-…' is currently in use."
+    (Api::DeleteNetworkInterface, "InvalidParameterValue", ErrorClass::Conflict),
     // "Instance i-… already has an interface attached at device index 1"
     (Api::AttachNetworkInterface, "InvalidParameterValue", ErrorClass::Conflict),
 ];

@@ -4,6 +4,8 @@
 //! nothing that changes often lives here. Every answer is parsed once, at this edge, into the types of `spur-cloud`;
 //! what makes no sense becomes an error of class `Bug` that names the field. Nothing here retries, caches or decides.
 
+#[cfg(test)]
+mod canned;
 mod client;
 mod error;
 pub mod imds;

@@ -1,1 +1,154 @@
-//! To come.
+//! What goes over the wire, and what becomes of every way in which a call can fail. The server gives canned answers.
+
+use super::*;
+use crate::canned::{Asked, Canned};
+use aws_credential_types::Credentials;
+use spur_cloud::{ClientToken, ErrorClass};
+
+async fn cloud(endpoint: &str) -> AwsCloud {
+    let mut options = AwsOptions::new("eu-central-1".parse().expect("a region"));
+    options.endpoint = Some(endpoint.to_owned());
+    options.call_timeout = Duration::from_millis(500);
+    let credentials = Credentials::new("id", "secret", None, None, "test");
+    AwsCloud::from_config(&loader(&options).credentials_provider(credentials).load().await)
+}
+
+fn fields(asked: &Asked) -> BTreeMap<String, String> {
+    let decode = |text: &str| {
+        let text = text.replace('+', " ");
+        let mut parts = text.split('%');
+        let mut plain = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (code, rest) = part.split_at(2);
+            plain.push(char::from(u8::from_str_radix(code, 16).expect("two digits")));
+            plain.push_str(rest);
+        }
+        plain
+    };
+    asked
+        .body
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(k, v)| (decode(k), decode(v)))
+        .collect()
+}
+
+fn subnet_page(id: &str, token: &str) -> String {
+    format!(
+        "<DescribeSubnetsResponse><requestId>r</requestId><subnetSet><item><subnetId>{id}</subnetId>\
+         <vpcId>vpc-1</vpcId><availabilityZone>a</availabilityZone><cidrBlock>10.0.0.0/24</cidrBlock>\
+         <availableIpAddressCount>5</availableIpAddressCount></item></subnetSet><nextToken>{token}</nextToken>\
+         </DescribeSubnetsResponse>"
+    )
+}
+
+#[tokio::test]
+async fn filtered_reads_follow_the_pages_and_escape_wildcards() {
+    let server = Canned::in_turn(&[&subnet_page("subnet-1", "more"), &subnet_page("subnet-2", "")]).await;
+    let tags = BTreeMap::from([("role".to_owned(), "a*b?".to_owned())]);
+    let query = SubnetQuery::Tagged("vpc-1".parse().unwrap(), tags);
+    let found = cloud(&server.endpoint).await.subnets(&query).await.unwrap();
+    assert_eq!(found.iter().map(|subnet| subnet.id.as_str()).collect::<Vec<_>>(), ["subnet-1", "subnet-2"]);
+    let asked: Vec<_> = server.asked().iter().map(fields).collect();
+    assert_eq!(asked[0]["MaxResults"], "1000");
+    assert_eq!(
+        (asked[0]["Filter.1.Name"].as_str(), asked[0]["Filter.1.Value.1"].as_str()),
+        ("vpc-id", "vpc-1")
+    );
+    assert_eq!(asked[0]["Filter.2.Name"], "tag:role");
+    assert_eq!(asked[0]["Filter.2.Value.1"], "a\\*b\\?");
+    assert!(!asked[0].contains_key("NextToken"));
+    assert_eq!(asked[1]["NextToken"], "more");
+}
+
+#[tokio::test]
+async fn reads_by_id_ask_for_no_page_size_and_reads_of_nothing_ask_nothing() {
+    let server = Canned::in_turn(&[&subnet_page("subnet-1", "")]).await;
+    let cloud = cloud(&server.endpoint).await;
+    let ids = BTreeSet::from(["subnet-1".parse().unwrap()]);
+    assert_eq!(cloud.subnets(&SubnetQuery::ByIds(ids)).await.unwrap().len(), 1);
+    assert!(!fields(&server.asked()[0]).contains_key("MaxResults"));
+    assert!(cloud.subnets(&SubnetQuery::ByIds(BTreeSet::new())).await.unwrap().is_empty());
+    assert!(cloud.enis(&EniQuery::ByIds(BTreeSet::new())).await.unwrap().is_empty());
+    let eni = "eni-1".parse().unwrap();
+    cloud.unassign(&eni, &BTreeSet::new(), &BTreeSet::new()).await.unwrap();
+    cloud.assign(&eni, &AddressRequest::Count(0)).await.unwrap();
+    cloud.tag_eni(&eni, &BTreeMap::new()).await.unwrap();
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_create_carries_token_groups_tags_and_counts() {
+    let server = Canned::start(|_| Some((200, "<CreateNetworkInterfaceResponse/>".to_owned()))).await;
+    let wanted = CreateEni {
+        subnet: "subnet-1".parse().unwrap(),
+        security_groups: BTreeSet::from(["sg-1".parse().unwrap()]),
+        request: AddressRequest::Count(3),
+        description: "pods of node a".to_owned(),
+        tags: BTreeMap::from([("owner".to_owned(), "spur".to_owned())]),
+        token: ClientToken("t-1".to_owned()),
+    };
+    let error = cloud(&server.endpoint).await.create_eni(&wanted).await.unwrap_err();
+    assert_eq!(error.message, "EC2's answer makes no sense: networkInterface is missing");
+    let asked = fields(&server.asked()[0]);
+    let expected = [
+        ("Action", "CreateNetworkInterface"),
+        ("SubnetId", "subnet-1"),
+        ("SecurityGroupId.1", "sg-1"),
+        ("SecondaryPrivateIpAddressCount", "3"),
+        ("Description", "pods of node a"),
+        ("TagSpecification.1.ResourceType", "network-interface"),
+        ("TagSpecification.1.Tag.1.Key", "owner"),
+        ("ClientToken", "t-1"),
+    ];
+    for (key, value) in expected {
+        assert_eq!(asked.get(key).map(String::as_str), Some(value), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn ec2s_refusal_keeps_code_message_and_request_id() {
+    let body = "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow down</Message></Error>\
+                </Errors><RequestID>r-7</RequestID></Response>";
+    let server = Canned::start(move |_| Some((503, body.to_owned()))).await;
+    let error = cloud(&server.endpoint).await.delete_eni(&"eni-1".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Throttled);
+    assert_eq!(error.to_string(), "DeleteNetworkInterface: RequestLimitExceeded: slow down (request r-7)");
+    assert_eq!(server.asked().len(), 1, "the SDK does not retry on its own");
+}
+
+#[tokio::test]
+async fn what_is_no_ec2_answer_is_classed_by_who_is_to_blame() {
+    let rows = [
+        (200, "<html>", ErrorClass::Bug),
+        (400, "<html>go away</html>", ErrorClass::Bug),
+        (403, "", ErrorClass::Denied),
+        (502, "<html>bad gateway</html>", ErrorClass::Transient),
+    ];
+    for (status, body, class) in rows {
+        let server = Canned::start(move |_| Some((status, body.to_owned()))).await;
+        let error = cloud(&server.endpoint).await.vpc(&"vpc-1".parse().unwrap()).await.unwrap_err();
+        assert_eq!(error.class(), class, "{status} {body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_a_silent_server_and_no_server_are_transient() {
+    let closing = Canned::start(|_| None).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_endpoint = format!("http://{}", silent.local_addr().unwrap());
+    for endpoint in [closing.endpoint.as_str(), &silent_endpoint, "http://127.0.0.1:1"] {
+        let error = cloud(endpoint).await.vpc(&"vpc-1".parse().unwrap()).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Transient, "{endpoint}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn ipv6_is_refused_before_ec2_is_asked() {
+    let server = Canned::in_turn(&[]).await;
+    let addresses = BTreeSet::from(["fd00::1".parse().unwrap()]);
+    let result =
+        cloud(&server.endpoint).await.unassign(&"eni-1".parse().unwrap(), &addresses, &BTreeSet::new()).await;
+    assert_eq!(result.unwrap_err().class(), ErrorClass::Bug);
+    assert!(server.asked().is_empty());
+}
