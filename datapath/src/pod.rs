@@ -288,7 +288,11 @@ fn pod_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {
 
 /// 0 (the kernel's choice) for the pod's main interface, else one that is the interface's own and worse than any default.
 fn metric(wiring: &PodWiring, link: LinkIndex) -> u32 {
-    if wiring.pod_name.as_str() == crate::names::MAIN_IF_NAME { 0 } else { SECONDARY_METRIC.saturating_add(link.number()) }
+    if wiring.pod_name.as_str() == crate::names::MAIN_IF_NAME {
+        0
+    } else {
+        SECONDARY_METRIC.saturating_add(link.number())
+    }
 }
 
 fn host_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {

@@ -14,6 +14,7 @@ const RTM_GETADDR: u16 = 22;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
+const IFA_PROTO: u16 = 11;
 const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 /// `struct ifaddrmsg`.
@@ -44,13 +45,16 @@ pub struct AddressSpec {
     pub no_prefix_route: bool,
     /// IPv6: use it at once, without duplicate address detection.
     pub no_dad: bool,
+    /// Who put it there (`IFA_PROTO`, Linux 5.18; older kernels show 0); [`crate::layout::PROTOCOL`] is ours.
+    pub protocol: u8,
 }
 
 impl AddressSpec {
     /// A global address without prefix route, usable at once.
     #[must_use]
     pub const fn new(link: LinkIndex, address: IpNet) -> Self {
-        Self { link, address, scope: AddressScope::Global, no_prefix_route: true, no_dad: true }
+        let protocol = crate::layout::PROTOCOL;
+        Self { link, address, scope: AddressScope::Global, no_prefix_route: true, no_dad: true, protocol }
     }
 }
 
@@ -63,7 +67,7 @@ impl Request {
         if spec.no_dad && spec.address.addr().is_ipv6() {
             flags |= IFA_F_NODAD;
         }
-        message.put_u32(IFA_FLAGS, flags);
+        message.put_u32(IFA_FLAGS, flags).put_u8(IFA_PROTO, spec.protocol);
         Self::new(format!("add address {} to {}", spec.address, spec.link), message)
     }
 
@@ -115,5 +119,6 @@ pub(super) fn decode(payload: &[u8]) -> Option<AddressSpec> {
         no_prefix_route: flags & IFA_F_NOPREFIXROUTE != 0,
         // IPv4 has no such detection; saying yes makes the default of AddressSpec::new() compare equal.
         no_dad: address.is_ipv4() || flags & IFA_F_NODAD != 0,
+        protocol: attributes.find(IFA_PROTO).and_then(|bytes| u8_at(bytes, 0)).unwrap_or_default(),
     })
 }

@@ -1,0 +1,158 @@
+//! The node's nft table, built from what is wanted and nothing else.
+//!
+//! Before routing, a packet of a pod gets the mark of the ENI that owns its source address, so that the rule with that mark
+//! sends it out there; unless it will be translated to the primary address: then it has to leave through the primary ENI and gets
+//! no mark. A reply of a flow that began outside is never translated, so it always goes out through the pod's own ENI. What came in
+//! through the primary ENI for the host's own address (a NodePort that kube-proxy will turn to a pod) is remembered in the flow, and the
+//! pod's replies leave through the primary ENI again.
+//!
+//! Chains stand just before `mangle` (-150) and just after `srcnat` (100): chains of equal priority have no order to rely on,
+//! and kube-proxy's are at those. The maps are keyed by addresses assigned to ENIs, not by pods: adding a pod changes nothing here.
+
+use super::wanted::{NodeWanted, SecondaryEni};
+use crate::nft::{
+    Base, Chain, ChainKind, Content, Expr, Family, Hook, NameMatch, Policy, Ports, Rule, Set, Table, Verdict,
+    aggregate,
+};
+use crate::{IfName, layout};
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
+
+/// Just before `mangle`.
+const PREROUTING_PRIORITY: i32 = -155;
+/// Just after `srcnat`.
+const POSTROUTING_PRIORITY: i32 = 105;
+/// TCP, UDP, SCTP: their source ports are chosen.
+const PORT_PROTOCOLS: [u8; 3] = [6, 17, 132];
+
+const NAT_LOCAL: &str = "nat_local";
+const NAT_NEVER: &str = "nat_never";
+const NAT_FORCE: &str = "nat_force";
+const NAT_PORTS: &str = "nat_ports";
+const ENI_OF: &str = "eni_of";
+const SNAT: &str = "snat";
+
+/// The table, given the name of the primary ENI's link and those further ENIs whose links are there.
+pub(super) fn table(wanted: &NodeWanted, primary: &IfName, present: &[&SecondaryEni]) -> Table {
+    let mut chains = vec![prerouting(primary), postrouting(), snat(wanted)];
+    chains.extend(present.iter().map(|eni| Chain {
+        name: chain_of(eni),
+        base: None,
+        rules: vec![Rule::new(
+            "through the ENI that owns the source",
+            vec![Expr::SetMark(eni.ordinal.mark())],
+        )],
+    }));
+    Table {
+        family: Family::Ip,
+        name: layout::NFT_TABLE.into(),
+        counters: Vec::new(),
+        sets: sets(wanted, present),
+        chains,
+    }
+}
+
+fn chain_of(eni: &SecondaryEni) -> String {
+    format!("eni-{}", eni.ordinal.number())
+}
+
+fn sets(wanted: &NodeWanted, present: &[&SecondaryEni]) -> Vec<Set> {
+    let prefixes = |name: &str, prefixes: &[Ipv4Net]| Set {
+        name: name.into(),
+        content: Content::Prefixes(aggregate(prefixes)),
+    };
+    let owner = |eni: &&SecondaryEni| {
+        let verdict = Verdict::Goto(chain_of(eni));
+        eni.pod_addresses.iter().map(move |prefix| (*prefix, verdict.clone())).collect::<Vec<_>>()
+    };
+    let mut never = wanted.nat.never.clone();
+    // Multicast and limited broadcast end on the link.
+    never.push(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4));
+    never.push(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32));
+    vec![
+        prefixes(NAT_LOCAL, &wanted.nat.local),
+        prefixes(NAT_NEVER, &never),
+        prefixes(NAT_FORCE, &wanted.nat.force),
+        Set { name: NAT_PORTS.into(), content: Content::Protocols(PORT_PROTOCOLS.to_vec()) },
+        Set {
+            name: ENI_OF.into(),
+            content: Content::PrefixVerdicts(present.iter().flat_map(owner).collect()),
+        },
+    ]
+}
+
+fn prerouting(primary: &IfName) -> Chain {
+    let from_pod = || Expr::Input(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into()));
+    let accept = || Expr::Verdict(Verdict::Accept);
+    let local = || Expr::SourceIn(NAT_LOCAL.into());
+    let rules = vec![
+        Rule::new(
+            "remember what came in through the primary ENI",
+            vec![
+                Expr::Input(NameMatch::Is(primary.clone())),
+                Expr::DestinationIsLocal,
+                Expr::CtNew,
+                Expr::SetCtMark(layout::PRIMARY_MARK),
+            ],
+        ),
+        Rule::new(
+            "and send replies back through it",
+            vec![
+                from_pod(),
+                Expr::CtMarkIs(layout::PRIMARY_MARK),
+                Expr::SetMark(layout::PRIMARY_MARK),
+                accept(),
+            ],
+        ),
+        Rule::new(
+            "replies of a pod are not translated",
+            vec![Expr::CtReply, Expr::SourceVerdict(ENI_OF.into())],
+        ),
+        Rule::new("will be translated", vec![local(), Expr::DestinationIn(NAT_FORCE.into()), accept()]),
+        Rule::new("will be translated", vec![local(), Expr::DestinationNotIn(NAT_NEVER.into()), accept()]),
+        Rule::new("from the pod's own address", vec![Expr::SourceVerdict(ENI_OF.into())]),
+    ];
+    Chain {
+        name: "prerouting".into(),
+        base: base(ChainKind::Filter, Hook::Prerouting, PREROUTING_PRIORITY),
+        rules,
+    }
+}
+
+fn postrouting() -> Chain {
+    let to_pod = Expr::Output(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into()));
+    let leave = || Expr::Verdict(Verdict::Return);
+    let translate = || Expr::Verdict(Verdict::Goto(SNAT.into()));
+    let rules = vec![
+        Rule::new("to a pod of this node", vec![to_pod, leave()]),
+        Rule::new(
+            "not from a pod with outgoing translation",
+            vec![Expr::SourceNotIn(NAT_LOCAL.into()), leave()],
+        ),
+        Rule::new("always translated", vec![Expr::DestinationIn(NAT_FORCE.into()), translate()]),
+        Rule::new("knows pod addresses", vec![Expr::DestinationIn(NAT_NEVER.into()), leave()]),
+        Rule::new("does not know pod addresses", vec![translate()]),
+    ];
+    Chain {
+        name: "postrouting".into(),
+        base: base(ChainKind::Nat, Hook::Postrouting, POSTROUTING_PRIORITY),
+        rules,
+    }
+}
+
+fn snat(wanted: &NodeWanted) -> Chain {
+    let ports = Ports { first: wanted.nat.ports.first(), last: wanted.nat.ports.last(), fully_random: true };
+    let address = wanted.primary.address;
+    let rules = vec![
+        Rule::new(
+            "to the node's primary address",
+            vec![Expr::ProtocolIn(NAT_PORTS.into()), Expr::Snat(address, Some(ports))],
+        ),
+        Rule::new("protocols without ports", vec![Expr::Snat(address, None)]),
+    ];
+    Chain { name: SNAT.into(), base: None, rules }
+}
+
+const fn base(kind: ChainKind, hook: Hook, priority: i32) -> Option<Base> {
+    Some(Base { kind, hook, priority, policy: Policy::Accept })
+}
