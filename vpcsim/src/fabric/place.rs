@@ -144,6 +144,9 @@ pub(crate) fn make_fabric(layout: &Layout) -> Result<Place, FabricError> {
         ("ipv4/conf/default/rp_filter", "0"),
         ("ipv4/conf/all/send_redirects", "0"),
         ("ipv4/conf/default/send_redirects", "0"),
+        // The gateways' addresses are on the loopback; the machine may be set not to answer for those.
+        ("ipv4/conf/all/arp_ignore", "0"),
+        ("ipv4/conf/default/arp_ignore", "0"),
         ("ipv4/conf/all/proxy_arp", "1"),
         ("ipv4/ip_forward", "1"),
     ];

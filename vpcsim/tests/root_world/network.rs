@@ -1,10 +1,8 @@
 //! The fabric of a running world, seen from inside its nodes: who reaches whom, and what is dropped and counted.
 
-mod support;
-
-use std::net::{TcpStream, UdpSocket};
+use super::support::{THREE, World, call, enter, request, scenario, words};
+use std::net::UdpSocket;
 use std::time::Duration;
-use support::{THREE, World, call, enter, scenario, words};
 
 /// Sends a datagram from `source` in one namespace to `target` in another; who the receiver saw as sender, if it came.
 fn datagram(from: &str, source: &str, to: &str, target: &str) -> Option<String> {
@@ -148,19 +146,9 @@ fn nodes_reach_the_api_on_the_internet_side_and_are_recorded_by_name() {
     assert_eq!(record[0]["caller"], "b1", "{record}");
     assert_eq!(record[0]["action"], "DescribeInstances");
     // What only the operator may see is not served there.
-    let (status, ..) =
-        enter(world.netns("b1"), || support::request(endpoint, "GET", "/_vpcsim/state", &[], ""));
+    let (status, ..) = enter(world.netns("b1"), || request(endpoint, "GET", "/_vpcsim/state", &[], ""));
     assert_eq!(status, 404);
-    let reset = support::request(world.endpoint(), "POST", "/_vpcsim/record/reset", &[], "");
+    let reset = request(world.endpoint(), "POST", "/_vpcsim/record/reset", &[], "");
     assert_eq!((reset.0, reset.2.as_str()), (200, "{\"forgotten\":1}"));
     assert_eq!(world.inspect("record").as_array().unwrap().len(), 0);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn a_body_that_no_call_needs_is_refused() {
-    let world = World::up(&scenario(THREE));
-    let (status, ..) = support::request(world.endpoint(), "POST", "/", &[], &"x".repeat(300 << 10));
-    assert_eq!(status, 413);
-    drop(TcpStream::connect(world.endpoint()).unwrap());
 }

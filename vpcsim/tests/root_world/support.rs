@@ -2,8 +2,6 @@
 //! inspection endpoints, and commands inside a namespace. The client is a few lines over a socket on purpose: it is a
 //! witness from outside and shares nothing with the server's HTTP stack.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
-
 use serde_json::Value;
 use spur_datapath::netns::NetNs;
 use std::io::{BufRead, BufReader, Read, Write};
