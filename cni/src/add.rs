@@ -15,7 +15,10 @@ use crate::result::CniResult;
 use crate::wiring::{self, Wiring};
 use serde_json::Value;
 use spur_wire::SpooledRelease;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// What giving an address back may take even if the time is up: spooling it would keep it from others for longer.
+const UNDO_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A wired pod whose result nobody has seen yet.
 #[must_use = "print the result or undo"]
@@ -95,6 +98,7 @@ fn undo(wiring: &Wiring, request: &AddRequest, deadline: Instant, log: &Log) {
 }
 
 fn give_back(request: &AddRequest, deadline: Instant, log: &Log) {
+    let deadline = deadline.max(Instant::now() + UNDO_PATIENCE);
     if let Err(failure) = del::release(&request.conf, &request.subject, deadline, log) {
         log.error(format_args!("undo: {failure}: {}", causes(&failure)));
     }

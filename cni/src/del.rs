@@ -1,4 +1,4 @@
-//! DEL: clean the kernel, then release the address; whatever is already gone is fine. It needs neither the pod's namespace nor
+//! DEL: clean the kernel (interface, routes, known flows), then release the address; whatever is already gone is fine. It needs neither the pod's namespace nor
 //! a previous result. The kernel comes first, so that the agent never sees an address as free that a veth still answers for.
 //!
 //! When the agent is away the release is spooled durably and DEL succeeds: a runtime that cannot delete keeps a dead pod.
@@ -11,22 +11,28 @@ use crate::netconf::NetConf;
 use crate::request::{DelRequest, Subject};
 use crate::wiring;
 use spur_wire::{RefusalKind, SpooledRelease, VERSION};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn del(request: &DelRequest, deadline: Instant, log: &Log) -> Result<(), Failure> {
     // A veth that could not be removed still answers for its address: releasing that would give it to a second pod.
-    wiring::remove(&request.subject, log).map_err(Failure::Unwire)?;
-    release(&request.conf, &request.subject, deadline, log)
+    let unwired = wiring::remove(&request.subject, log).map_err(Failure::Unwire)?;
+    wiring::forget_flows(&unwired, log);
+    let released = release(&request.conf, &request.subject, deadline, log)?;
+    // The veth may have gone with its namespace before we came; only the agent knows its address then.
+    let others: Vec<_> = released.into_iter().filter(|address| !unwired.contains(address)).collect();
+    wiring::forget_flows(&others, log);
+    Ok(())
 }
 
-/// Gives the address back to the agent, now or by way of the spool.
+/// Gives the addresses back to the agent, now or by way of the spool; tells which the agent took.
 pub(crate) fn release(
     conf: &NetConf,
     subject: &Subject,
     deadline: Instant,
     log: &Log,
-) -> Result<(), Failure> {
+) -> Result<Vec<IpAddr>, Failure> {
     let request = spur_wire::DelRequest { attachment: subject.attachment() };
     let network = conf.network.as_str();
     match Agent::new(&conf.socket, network, deadline).del(request.clone()) {
@@ -36,7 +42,7 @@ pub(crate) fn release(
             if path.exists() {
                 forget_spooled(&path, log);
             }
-            Ok(())
+            Ok(reply.addresses)
         }
         Err(agent) if is_away(&agent) => {
             let release = SpooledRelease {
@@ -48,7 +54,7 @@ pub(crate) fn release(
             match release.write(&conf.spool_dir) {
                 Ok(path) => {
                     log.warn(format_args!("{agent}: the release waits in {}", path.display()));
-                    Ok(())
+                    Ok(Vec::new())
                 }
                 Err(cause) => Err(Failure::Spool { agent, cause }),
             }

@@ -144,7 +144,9 @@ fn run_add(env: &Environment, input: Input, started: Instant, log: &Log) -> Resu
 }
 
 fn subject_of_log(verb: Verb, env: &Environment) -> String {
-    let text = |variable: &env::Variable| variable.text().ok().flatten().unwrap_or("-").to_owned();
+    // Not validated yet: a line's end in a variable must not make a second line of log.
+    let text =
+        |variable: &env::Variable| variable.text().ok().flatten().unwrap_or("-").escape_default().to_string();
     format!("{verb:?} {}/{}", text(&env.container_id), text(&env.if_name))
 }
 

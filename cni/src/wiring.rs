@@ -4,9 +4,11 @@
 //! The host's veth is named after the pod and its hardware address after the container, so a removal needs no memory: not the
 //! agent, not a previous result, not the pod's namespace.
 
+use crate::failure::causes;
 use crate::log::Log;
 use crate::request::{AddRequest, Subject};
 use crate::result::Wired;
+use spur_datapath::conntrack::Conntrack;
 use spur_datapath::netlink::{Netlink, NetlinkError};
 use spur_datapath::netns::NetNs;
 use spur_datapath::pod::{self, AddFailure, PodError, PodRemoval, PodWiring, Removed};
@@ -132,7 +134,8 @@ impl WiringError {
 }
 
 /// Removes the interface from the host, and with it the pod's end. Already gone is fine, a newer container's is left alone.
-pub(crate) fn remove(subject: &Subject, log: &Log) -> Result<(), WiringError> {
+/// Gives the addresses that the host had routes to.
+pub(crate) fn remove(subject: &Subject, log: &Log) -> Result<Vec<IpAddr>, WiringError> {
     let mut host = Netlink::open().map_err(WiringError::Netlink)?;
     let removal = PodRemoval {
         host_name: subject.host_if_name(),
@@ -141,15 +144,28 @@ pub(crate) fn remove(subject: &Subject, log: &Log) -> Result<(), WiringError> {
     };
     let removed = pod::remove(&mut host, &removal).map_err(WiringError::Remove)?;
     log.debug(format_args!("{}: {removed:?}", removal.host_name));
-    if removed == Removed::AlreadyGone && subject.pod.is_none() {
+    match removed {
+        Removed::Now { addresses } => Ok(addresses),
         // A runtime that does not name the pod now may have named it for ADD: then the veth is called otherwise.
-        return remove_by_mac(&mut host, &removal);
+        Removed::AlreadyGone if subject.pod.is_none() => remove_by_mac(&mut host, &removal),
+        Removed::AlreadyGone | Removed::Newer { .. } => Ok(Vec::new()),
     }
-    Ok(())
+}
+
+/// Makes the kernel forget the flows of addresses that are given back: their next owner must not meet them. The cooldown keeps
+/// the addresses from a next owner for a while, so a failure is worth a warning and no more.
+pub(crate) fn forget_flows(addresses: &[IpAddr], log: &Log) {
+    if addresses.is_empty() {
+        return;
+    }
+    let forgotten = Conntrack::open().and_then(|mut conntrack| conntrack.delete_addresses(addresses));
+    if let Err(error) = forgotten {
+        log.warn(format_args!("flows of {addresses:?} stay known: {error}: {}", causes(&error)));
+    }
 }
 
 /// Removes the interface of an attachment of which nothing else is known.
-pub(crate) fn remove_stale(attachment: &Attachment) -> Result<(), WiringError> {
+pub(crate) fn remove_stale(attachment: &Attachment) -> Result<Vec<IpAddr>, WiringError> {
     let mut host = Netlink::open().map_err(WiringError::Netlink)?;
     let removal = PodRemoval {
         host_name: names::host_veth_name(None, &attachment.container_id, &attachment.if_name),
@@ -159,13 +175,16 @@ pub(crate) fn remove_stale(attachment: &Attachment) -> Result<(), WiringError> {
     remove_by_mac(&mut host, &removal)
 }
 
-fn remove_by_mac(host: &mut Netlink, removal: &PodRemoval) -> Result<(), WiringError> {
-    let Some(link) = host.link_by_mac(removal.host_mac).map_err(WiringError::Netlink)? else { return Ok(()) };
-    if !link.name.as_str().starts_with(layout::HOST_VETH_PREFIX) {
-        return Ok(());
-    }
+fn remove_by_mac(host: &mut Netlink, removal: &PodRemoval) -> Result<Vec<IpAddr>, WiringError> {
+    let link = host.link_by_mac(removal.host_mac).map_err(WiringError::Netlink)?;
+    let Some(link) = link.filter(|link| link.name.as_str().starts_with(layout::HOST_VETH_PREFIX)) else {
+        return Ok(Vec::new());
+    };
     let removal = PodRemoval { host_name: link.name, ..removal.clone() };
-    pod::remove(host, &removal).map(drop).map_err(WiringError::Remove)
+    match pod::remove(host, &removal).map_err(WiringError::Remove)? {
+        Removed::Now { addresses } => Ok(addresses),
+        Removed::AlreadyGone | Removed::Newer { .. } => Ok(Vec::new()),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Statements about the plugin and an agent that refuses, misbehaves or is not there. No test here gets an address, so nothing
 //! is wired and no privileges are needed: ADD runs with the override for the plugin's own namespace, which lets it come as far
 //! as the agent.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Statements that need the kernel: the plugin runs in a namespace that stands for the node and wires pods in others. `ip` is the
 //! independent witness. Each test makes its own namespaces and removes them; without privileges the tests fail.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 mod node;
@@ -496,4 +497,29 @@ fn add_takes_no_longer_than_a_moment() {
     let host_side = names::host_veth_name(None, "c1", "eth0");
     let details = node.ns.ip(&["-d", "link", "show", host_side.as_str()]);
     assert_eq!((&details[0]["num_tx_queues"], &details[0]["num_rx_queues"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn c32_del_makes_the_node_forget_the_pods_flows() {
+    let (node, pod, other) = (Node::new(), Namespace::new(), Namespace::new());
+    let (agent, _) = FakeAgent::honest();
+    node.track_connections();
+    let add = |container: &str, pod: &Namespace| {
+        let result = node.run(&agent.invocation("ADD", container, pod.path())).result();
+        assert_pod_works(&node, pod, "eth0", &result);
+    };
+    add("c1", &pod);
+    add("c2", &other);
+    assert!(node.flows().contains("10.77.1.1 ") && node.flows().contains("10.77.1.2 "), "{}", node.flows());
+    node.run(&agent.invocation("DEL", "c1", pod.path())).assert_silent_success();
+    assert!(!node.flows().contains("10.77.1.1 ") && node.flows().contains("10.77.1.2 "), "{}", node.flows());
+    // The pair went with its namespace: now the agent tells which address it was.
+    let path = other.path().to_owned();
+    drop(other);
+    wait_until("the pair is gone", || {
+        !node.ns.ip_do(&["link"]).contains("veth") && !node.ns.ip_do(&["link"]).contains("eni")
+    });
+    node.run(&agent.invocation("DEL", "c2", path)).assert_silent_success();
+    assert!(!node.flows().contains("10.77.1."), "{}", node.flows());
 }

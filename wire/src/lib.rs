@@ -4,7 +4,7 @@
 //! # Version rule
 //! Every request carries [`VERSION`]. New optional fields do not raise it (unknown fields are ignored on both sides, so that
 //! plugin and agent can be upgraded in any order); a change that an older side would misread does, and the agent then answers
-//! [`Refusal::Version`] with the versions that it speaks.
+//! [`RefusalKind::Version`] with the versions that it speaks.
 
 mod frame;
 mod message;

@@ -96,8 +96,7 @@ impl SpooledRelease {
     /// # Errors
     /// When the file system refuses.
     pub fn write(&self, dir: &Path) -> Result<PathBuf, SpoolError> {
-        let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        created.map_err(|cause| SpoolError::Create(dir.to_owned(), cause))?;
+        create_durably(dir).map_err(|cause| SpoolError::Create(dir.to_owned(), cause))?;
         let path = Self::path(dir, &self.network, &self.request.attachment);
         let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
         let written = self.write_through(dir, &temporary, &path);
@@ -176,6 +175,16 @@ impl SpooledRelease {
             Err(error) => Err(SpoolError::Remove(path.to_owned(), error)),
         }
     }
+}
+
+/// Creates the directory and makes its name durable, and the names of those above it that were missing, too.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    let missing: Vec<_> = dir.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What the tests of the binary share: running it as a runtime does (environment and standard input alone), and an agent that
 //! answers what a test tells it to. The agent here is not the product's: it only speaks the protocol, so that the tests
 //! can make it misbehave. Nothing here needs privileges.
-#![expect(clippy::allow_attributes, reason = "which part is dead differs from test binary to test binary")]
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part; a test may unwrap")]
 
 use spur_wire::{

@@ -1,7 +1,6 @@
 //! Network namespaces for tests: one that stands for a node (its primary address on the loopback, the rule that leads to the
 //! pods' table), others for pods. They are removed when the test ends, however it ends. `ip` shows and prepares them; it is
 //! not what the plugin uses.
-#![expect(clippy::allow_attributes, reason = "which part is dead differs from test binary to test binary")]
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part; a test may unwrap")]
 
 use crate::common::{Invocation, Ran};
@@ -118,6 +117,18 @@ impl Node {
     /// Runs the plugin on the node.
     pub(crate) fn run(&self, invocation: &Invocation) -> Ran {
         self.ns.inside(|| invocation.run())
+    }
+
+    /// Connections are tracked from the first rule on that asks for their state.
+    pub(crate) fn track_connections(&self) {
+        let rules = "table ip t { chain c { type filter hook output priority 0; ct state new counter; }; }";
+        let done = self.ns.inside(|| Command::new("nft").arg(rules).output()).unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// The tracked connections, one a line.
+    pub(crate) fn flows(&self) -> String {
+        self.ns.inside(|| std::fs::read_to_string("/proc/thread-self/net/nf_conntrack")).unwrap()
     }
 
     #[track_caller]
