@@ -84,6 +84,8 @@ fn after(mut state: NodeObserved, plan: &NodePlan) -> NodeObserved {
     state
 }
 
+type Loss = fn(&mut NodeObserved);
+
 fn lines(plan: &NodePlan) -> Vec<String> {
     plan.changes.iter().map(ToString::to_string).collect()
 }
@@ -101,7 +103,7 @@ fn a_fresh_node_is_planned_completely_and_then_is_in_sync() {
 #[test]
 fn every_single_loss_is_repaired_by_changes_that_name_it() {
     let settled = after(observed(), &NodePlan::new(&observed(), &wanted()));
-    let losses: [(&str, fn(&mut NodeObserved)); 6] = [
+    let losses: [(&str, Loss); 6] = [
         ("rule", |state| state.rules.truncate(2)),
         ("route", |state| state.routes.truncate(1)),
         ("address", |state| state.addresses.truncate(0)),

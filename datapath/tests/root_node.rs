@@ -1,0 +1,330 @@
+//! A prepared node with two ENIs, two pods and a router that drops what a VPC drops: by real packets, by what the receiver
+//! sees, and with `ip` and `nft` as witnesses.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use ipnet::Ipv4Net;
+use spur_datapath::layout::{self, EniOrdinal};
+use spur_datapath::netlink::{LinkChange, RouteSpec, VethSpec};
+use spur_datapath::node::{NatWanted, NodeKernel, NodePlan, NodeWanted, PortRange, PrimaryEni, SecondaryEni};
+use spur_datapath::pod::{self, PodRemoval, PodWiring, every_step};
+use spur_datapath::{MacAddr, TableId, names};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+use support::{TestNs, assert_same};
+
+const PRIMARY_MAC: MacAddr = MacAddr::new([2, 0, 0, 0, 1, 0]);
+const SECONDARY_MAC: MacAddr = MacAddr::new([2, 0, 0, 0, 1, 1]);
+/// On the primary ENI, with outgoing translation.
+const POD_A: &str = "10.0.0.20";
+/// On the secondary ENI, with outgoing translation.
+const POD_B: &str = "10.0.1.20";
+/// On the secondary ENI, without.
+const POD_C: &str = "10.0.1.21";
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
+
+/// A router with an address in the VPC (10.0.9.9), one outside (198.51.100.9), and an interface to each ENI of the node. Like a
+/// VPC it drops source addresses that are not the ENI's.
+struct World {
+    router: TestNs,
+    node: TestNs,
+    pods: Vec<TestNs>,
+    kernel: NodeKernel,
+}
+
+fn wanted() -> NodeWanted {
+    NodeWanted {
+        primary: PrimaryEni { mac: PRIMARY_MAC, address: "10.0.0.10".parse().unwrap() },
+        secondaries: vec![SecondaryEni {
+            ordinal: EniOrdinal::new(1).unwrap(),
+            mac: SECONDARY_MAC,
+            address: net("10.0.1.10/24"),
+            gateway: "10.0.1.1".parse().unwrap(),
+            pod_addresses: vec![net("10.0.1.20/31")],
+            mtu_bytes: Some(9001),
+        }],
+        nat: NatWanted {
+            local: vec![net("10.0.0.20/32"), net("10.0.1.20/32")],
+            never: vec![net("10.0.0.0/16"), net("10.0.9.0/24")],
+            force: vec![net("10.0.9.53/32")],
+            ports: PortRange::new(40_000, 50_000).unwrap(),
+        },
+    }
+}
+
+fn plug(router: &TestNs, node: &TestNs, name: &str, mac: MacAddr, subnet: u8) {
+    let router_side = format!("to-{name}");
+    let spec = VethSpec {
+        name: &name.parse().unwrap(),
+        mac: Some(mac),
+        netns: Some(&node.ns),
+        up: false,
+        peer_name: &router_side.parse().unwrap(),
+        peer_mac: Some(MacAddr::new([2, 0, 0, 0, 0, 0xfe])),
+        peer_netns: None,
+        mtu_bytes: 9001,
+        queues: 1,
+    };
+    let mut netlink = router.netlink();
+    netlink.create_veth(&spec).unwrap();
+    let link = netlink.index_of(&router_side.parse().unwrap()).unwrap();
+    netlink.set_link(link, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
+    router.ip(&format!("addr add 10.0.{subnet}.1/24 dev {router_side}"));
+    // Anti-spoof: only the subnet's own addresses come in by its interface.
+    router.exec(&format!(
+        "nft add rule ip vpc raw iifname {router_side} ip saddr != 10.0.{subnet}.0/24 counter drop"
+    ));
+}
+
+fn world() -> World {
+    let (router, node) = (TestNs::new("router"), TestNs::new("node"));
+    router.exec("sysctl -q -w net.ipv4.ip_forward=1");
+    for address in ["10.0.9.9/32", "10.0.9.53/32", "198.51.100.9/32"] {
+        router.ip(&format!("addr add {address} dev lo"));
+    }
+    router.exec("nft add table ip vpc");
+    router.exec("nft add chain ip vpc raw { type filter hook prerouting priority raw ; }");
+    plug(&router, &node, "eth0", PRIMARY_MAC, 0);
+    plug(&router, &node, "eth1", SECONDARY_MAC, 1);
+    node.ip("link set eth0 up");
+    node.ip("addr add 10.0.0.10/24 dev eth0");
+    node.ip("route add default via 10.0.0.1 dev eth0");
+    // The routers of a VPC know each address; here they ask, and the node answers for its pods on the primary ENI.
+    router.ip(&format!("neigh add {POD_A} lladdr {PRIMARY_MAC} dev to-eth0 nud permanent"));
+    for pod in [POD_B, POD_C] {
+        router.ip(&format!("neigh add {pod} lladdr {SECONDARY_MAC} dev to-eth1 nud permanent"));
+    }
+    let kernel = NodeKernel::open_in(spur_datapath::netns::NetNs::open_named(&node.name).unwrap()).unwrap();
+    World { router, node, pods: Vec::new(), kernel }
+}
+
+fn wiring(address: &str) -> PodWiring {
+    PodWiring {
+        pod_name: "eth0".parse().unwrap(),
+        pod_mac: names::pod_mac(address, "eth0"),
+        host_name: names::host_veth_name(Some(("default", address)), address, "eth0"),
+        host_mac: names::host_mac(address, "eth0"),
+        addresses: vec![address.parse().unwrap()],
+        mtu_bytes: 9001,
+        pods_table: layout::PODS_TABLE,
+        node_address: "10.0.0.10".parse().unwrap(),
+        queues: 1,
+    }
+}
+
+impl World {
+    fn settle(&mut self, wanted: &NodeWanted) -> NodePlan {
+        let plan = NodePlan::new(&self.kernel.observe().unwrap(), wanted);
+        let failures = self.kernel.apply(&plan);
+        assert!(failures.is_empty(), "{failures:?}");
+        let again = NodePlan::new(&self.kernel.observe().unwrap(), wanted);
+        assert!(again.is_in_sync(), "planned again after it was applied: {again:#?}");
+        plan
+    }
+
+    fn add_pods(&mut self) {
+        for address in [POD_A, POD_B, POD_C] {
+            let pod = TestNs::new("pod");
+            pod::add(&mut self.node.netlink(), &pod.ns, &wiring(address), &mut every_step).unwrap();
+            self.pods.push(pod);
+        }
+    }
+
+    /// Sends a datagram from a pod; the source that the receiver in the router sees, after it has answered and the pod has got that.
+    fn source_seen(&self, pod: usize, target: &str) -> Option<SocketAddr> {
+        let bind = |ns: &TestNs, address: &str| {
+            let socket = ns.ns.run(|| UdpSocket::bind(address)).unwrap().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            socket
+        };
+        let (server, client) =
+            (bind(&self.router, &format!("{target}:0")), bind(&self.pods[pod], "0.0.0.0:0"));
+        client.send_to(b"ping", server.local_addr().unwrap()).unwrap();
+        let (_, seen) = server.recv_from(&mut [0; 8]).ok()?;
+        server.send_to(b"pong", seen).unwrap();
+        client.recv_from(&mut [0; 8]).expect("the answer finds its way back to the pod");
+        Some(seen)
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn pods_are_seen_with_their_own_address_in_the_vpc_and_with_the_nodes_outside() {
+    let mut world = world();
+    world.settle(&wanted());
+    world.add_pods();
+    for (pod, own) in [POD_A, POD_B, POD_C].iter().enumerate() {
+        let seen = world.source_seen(pod, "10.0.9.9").unwrap();
+        assert_eq!(seen.ip().to_string(), *own, "in the VPC");
+    }
+    for pod in [0, 1] {
+        let outside = world.source_seen(pod, "198.51.100.9").unwrap();
+        assert_eq!(outside.ip().to_string(), "10.0.0.10", "outside");
+        assert!((40_000..=50_000).contains(&outside.port()), "{outside}");
+        let forced = world.source_seen(pod, "10.0.9.53").unwrap();
+        assert_eq!(forced.ip().to_string(), "10.0.0.10", "forced although the VPC's");
+    }
+    assert_eq!(world.source_seen(2, "198.51.100.9").unwrap().ip().to_string(), POD_C, "without translation");
+    assert!(world.pods[1].pings("198.51.100.9"), "a protocol without ports");
+    assert!(world.pods[0].pings(POD_B), "pod to pod on the node");
+    assert!(world.router.pings(POD_A) && world.router.pings(POD_B), "from outside to a pod");
+    assert!(world.pods[1].pings("10.0.0.10"), "pod to its node");
+    assert!(world.node.pings(POD_B), "node to pod");
+    let dropped = world.router.exec("nft list table ip vpc");
+    let counts = dropped.lines().filter(|line| line.contains("counter packets 0 ")).count();
+    assert_eq!(counts, 2, "nothing left by the wrong ENI: {dropped}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_flow_that_came_to_the_pod_from_outside_goes_back_untranslated_through_its_own_eni() {
+    let mut world = world();
+    world.settle(&wanted());
+    world.add_pods();
+    let pod = world.pods[1].ns.run(|| UdpSocket::bind("0.0.0.0:7777")).unwrap().unwrap();
+    let client = world.router.ns.run(|| UdpSocket::bind("198.51.100.9:0")).unwrap().unwrap();
+    for socket in [&pod, &client] {
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    }
+    client.send_to(b"ping", format!("{POD_B}:7777")).unwrap();
+    let (_, from) = pod.recv_from(&mut [0; 8]).unwrap();
+    pod.send_to(b"pong", from).unwrap();
+    let (_, seen) = client.recv_from(&mut [0; 8]).unwrap();
+    assert_eq!(seen.to_string(), format!("{POD_B}:7777"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_nodeport_on_the_primary_address_answers_from_a_pod_on_another_eni() {
+    let mut world = world();
+    world.settle(&wanted());
+    world.add_pods();
+    // What kube-proxy does, without its masquerade.
+    world.node.exec("nft add table ip proxy");
+    world.node.exec("nft add chain ip proxy pre { type nat hook prerouting priority dstnat ; }");
+    world
+        .node
+        .exec(&format!("nft add rule ip proxy pre ip daddr 10.0.0.10 udp dport 30080 dnat to {POD_B}:7777"));
+    let pod = world.pods[1].ns.run(|| UdpSocket::bind("0.0.0.0:7777")).unwrap().unwrap();
+    let client = world.router.ns.run(|| UdpSocket::bind("10.0.9.9:0")).unwrap().unwrap();
+    for socket in [&pod, &client] {
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    }
+    client.send_to(b"ping", "10.0.0.10:30080").unwrap();
+    let (_, from) = pod.recv_from(&mut [0; 8]).unwrap();
+    pod.send_to(b"pong", from).unwrap();
+    let (_, seen) = client.recv_from(&mut [0; 8]).unwrap();
+    assert_eq!(seen.to_string(), "10.0.0.10:30080");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_table_is_what_operators_read() {
+    let mut world = world();
+    world.settle(&wanted());
+    let text = world.node.exec("nft -n list table ip spur");
+    let digest = |line: &str| line.split(" #").next().unwrap().trim().to_owned();
+    let shown: Vec<String> = text.lines().map(digest).collect();
+    assert_eq!(shown.join("\n").trim(), include_str!("golden/node.nft").trim(), "{text}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn whatever_is_taken_away_comes_back_and_removal_leaves_the_node_as_it_was() {
+    let mut world = world();
+    world.node.ip("rule add priority 700 from 10.9.9.9 lookup 77");
+    // Links are set up once and stay so.
+    world.node.ip("link set eth1 up");
+    let before = world.node.snapshot();
+    world.settle(&wanted());
+    let settled = world.node.snapshot();
+    let damages = [
+        "ip rule del priority 512",
+        "ip rule del priority 1101",
+        "ip route flush table 5001",
+        "ip addr flush dev eth1",
+        "ip link set eth1 down",
+        "ip link set eth1 mtu 1500",
+        "nft flush ruleset",
+        "nft flush chain ip spur postrouting",
+        "sysctl -q -w net.ipv4.ip_forward=0",
+        "sysctl -q -w net.ipv4.conf.eth1.rp_filter=1",
+    ];
+    for damage in damages {
+        world.node.exec(damage);
+        let plan = world.settle(&wanted());
+        assert!(!plan.changes.is_empty(), "{damage}");
+        assert!(plan.changes.len() < 9, "{damage}: only what is missing is repaired: {plan:#?}");
+    }
+    assert_eq!(
+        world.node.ip_json("rule show"),
+        serde_json::from_str::<serde_json::Value>(&section(&settled, "rule show")).unwrap()
+    );
+    let removal = NodePlan::removal(&world.kernel.observe().unwrap());
+    assert!(world.kernel.apply(&removal).is_empty());
+    assert_same(&world.node.snapshot(), &before);
+    assert!(NodePlan::removal(&world.kernel.observe().unwrap()).changes.is_empty());
+}
+
+fn section(snapshot: &str, name: &str) -> String {
+    let start = snapshot.find(&format!("{name}: ")).unwrap() + name.len() + 2;
+    let rest = &snapshot[start..];
+    rest[..rest.find("\n]").map_or(rest.len(), |end| end + 2)].to_owned()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_eni_that_appears_later_and_goes_again_is_prepared_and_forgotten() {
+    let mut world = world();
+    world.settle(&wanted());
+    let mut more = wanted();
+    let mac = MacAddr::new([2, 0, 0, 0, 1, 2]);
+    more.secondaries.push(SecondaryEni {
+        ordinal: EniOrdinal::new(2).unwrap(),
+        mac,
+        address: net("10.0.2.10/24"),
+        gateway: "10.0.2.1".parse().unwrap(),
+        pod_addresses: vec![net("10.0.2.20/32")],
+        mtu_bytes: None,
+    });
+    let before = world.node.snapshot();
+    let plan = NodePlan::new(&world.kernel.observe().unwrap(), &more);
+    assert_eq!((plan.missing.as_slice(), plan.changes.len()), (&[mac][..], 0));
+    plug(&world.router, &world.node, "eth2", mac, 2);
+    world.settle(&more);
+    assert!(world.node.exec("nft list map ip spur eni_of").contains("10.0.2.20 : goto eni-2"));
+    let route = RouteSpec::via(TableId::new(5002), net("0.0.0.0/0").into(), "10.0.2.1".parse().unwrap(), {
+        world.node.netlink().index_of(&"eth2".parse().unwrap()).unwrap()
+    });
+    let routes = world.node.netlink().routes(Some(TableId::new(5002))).unwrap();
+    assert!(routes.contains(&RouteSpec { onlink: true, ..route }), "{routes:?}");
+    world.router.ip("link del to-eth2");
+    let plan = world.settle(&wanted());
+    assert_eq!(
+        plan.changes.iter().map(|change| change.action.kind()).collect::<Vec<_>>(),
+        ["nft", "rule", "rule"]
+    );
+    assert_same(&world.node.snapshot(), &before);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn pods_wired_before_and_after_a_replan_keep_working_and_are_not_touched() {
+    let mut world = world();
+    world.settle(&wanted());
+    world.add_pods();
+    let plan = NodePlan::new(&world.kernel.observe().unwrap(), &wanted());
+    assert!(plan.is_in_sync(), "{plan:?}");
+    world.node.exec("nft delete table ip spur");
+    world.settle(&wanted());
+    assert!(world.router.pings(POD_B));
+    for pod in [POD_A, POD_B, POD_C] {
+        pod::remove(&mut world.node.netlink(), &PodRemoval::of(&wiring(pod))).unwrap();
+    }
+    assert_eq!(world.node.ip_json("route show table 5000"), serde_json::json!([]));
+}
