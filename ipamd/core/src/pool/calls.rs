@@ -201,9 +201,7 @@ impl Pool {
 
     /// Takes an address into the stock that EC2 just gave to one of our ENIs.
     fn take_up(&mut self, address: IpAddr, eni: &EniId) {
-        for release in self.releases.values_mut() {
-            release.addresses.remove(&address);
-        }
+        self.dig_up(address);
         if self.table.get(address).is_some() {
             let what = format!("{address} was given to {eni}, but is there already");
             self.out.push(Action::Report(Finding::BadAnswer { what }));
@@ -211,6 +209,17 @@ impl Pool {
         }
         let rests = self.resting.remove(&address).map(|until| State::Cooling { until });
         self.table.add(address, eni.clone(), rests.unwrap_or(State::Free { since: self.now }));
+    }
+
+    /// An address that was given back was given to us again: a restart must not finish the old release with it. What says so
+    /// rides along with the transaction that hands the address out, at the latest.
+    fn dig_up(&mut self, address: IpAddr) {
+        for (intent, release) in &mut self.releases {
+            if matches!(release.phase, Releasing::Gone(_)) && release.addresses.remove(&address) {
+                let (eni, addresses) = (release.eni.clone(), release.addresses.clone());
+                self.dirty.push(StoreChange::PutIntent(*intent, Intent::Unassign { eni, addresses }));
+            }
+        }
     }
 
     fn unassigned(&mut self, eni: &EniId, addresses: &BTreeSet<IpAddr>) {
@@ -271,7 +280,12 @@ impl Pool {
                     eni.uncertain = Some(Uncertain { since: self.now, count: *count });
                 }
             }
-            CloudCall::Unassign { addresses, .. } if !unclear => self.put_back(addresses),
+            CloudCall::Unassign { addresses, .. } if unclear => {
+                for release in self.releases.values_mut().filter(|r| !r.addresses.is_disjoint(addresses)) {
+                    release.unclear = true;
+                }
+            }
+            CloudCall::Unassign { addresses, .. } => self.put_back(addresses),
             CloudCall::AttachEni { .. } if class == ErrorClass::Conflict => {
                 // The place may be taken by an ENI that somebody else attached.
                 self.sight.next = self.now;

@@ -11,6 +11,7 @@ use crate::finding::Finding;
 use crate::record::{Intent, IntentId, StoreChange};
 use spur_cloud::{Api, CardIndex, DeviceIndex, EniId, EniQuery};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 impl Pool {
     /// Reads all ENIs of the instance when it is time.
@@ -231,7 +232,7 @@ impl Pool {
             return;
         }
         for address in self.table.on(id).map(|(address, _)| address).collect::<Vec<_>>() {
-            self.table.remove(address);
+            self.forget_address(address);
         }
         let Some(eni) = self.enis.remove(id) else { return };
         let mut changes = vec![StoreChange::DropEni(id.clone())];
@@ -247,5 +248,14 @@ impl Pool {
         if eni.stored || changes.len() > 1 {
             self.store(changes, Then::Nothing);
         }
+    }
+
+    /// Forgets an address that is gone, unless a pod has it. It still rests: should it come back soon, packets for its last
+    /// holder may come with it.
+    pub(super) fn forget_address(&mut self, address: IpAddr) {
+        if let Some(State::Cooling { until }) = self.table.get(address).map(|slot| &slot.state) {
+            self.resting.insert(address, *until);
+        }
+        self.table.remove(address);
     }
 }

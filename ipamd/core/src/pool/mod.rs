@@ -89,6 +89,8 @@ struct Release {
     eni: EniId,
     addresses: BTreeSet<IpAddr>,
     phase: Releasing,
+    /// Whether a call may still take effect: then nothing else may become of the addresses.
+    unclear: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -257,7 +257,7 @@ impl Pool {
                 State::Leaving { .. } => drop(self.table.remove(address)),
                 _ if !settled => {}
                 State::Free { .. } | State::Cooling { .. } => {
-                    self.table.remove(address);
+                    self.forget_address(address);
                     self.out.push(Action::Report(Finding::AddressMissing { address, eni }));
                 }
                 State::Granting { .. } | State::Held { .. } | State::Releasing { .. } => {

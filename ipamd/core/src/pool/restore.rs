@@ -96,7 +96,8 @@ impl Pool {
                 for address in &addresses {
                     self.table.add(*address, eni.clone(), State::Leaving { intent });
                 }
-                self.releases.insert(intent, Release { eni, addresses, phase: Releasing::Going });
+                self.releases
+                    .insert(intent, Release { eni, addresses, phase: Releasing::Going, unclear: true });
             }
             Intent::Remove { eni } => {
                 if self.table.tally(&eni.id).live == 0 {

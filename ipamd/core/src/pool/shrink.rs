@@ -94,7 +94,8 @@ impl Pool {
                 self.table.set(*address, State::Leaving { intent });
             }
             let change = Intent::Unassign { eni: id.clone(), addresses: addresses.clone() };
-            self.releases.insert(intent, Release { eni: id, addresses, phase: Releasing::Storing });
+            self.releases
+                .insert(intent, Release { eni: id, addresses, phase: Releasing::Storing, unclear: false });
             self.store(vec![StoreChange::PutIntent(intent, change)], Then::Unassign(intent));
         }
     }
@@ -106,9 +107,12 @@ impl Pool {
         }
     }
 
-    /// EC2 refused to take addresses back, so they stay. Their intent goes before anybody can get them.
+    /// EC2 refused to take addresses back, so they stay, unless an earlier call may still take them. Their intent goes before anybody
+    /// can get them.
     pub(super) fn put_back(&mut self, addresses: &BTreeSet<IpAddr>) {
-        let of = |(_, release): &(&IntentId, &Release)| !release.addresses.is_disjoint(addresses);
+        let of = |(_, release): &(&IntentId, &Release)| {
+            !release.unclear && !release.addresses.is_disjoint(addresses)
+        };
         let intents: Vec<IntentId> = self.releases.iter().filter(of).map(|(intent, _)| *intent).collect();
         for intent in intents {
             self.keep_addresses(intent);

@@ -6,7 +6,7 @@ use crate::action::{Action, Reply, StoreId};
 use crate::address::{Grant, State};
 use crate::backoff::{Key, Policy};
 use crate::eni::{Leaving, Phase};
-use crate::record::{IntentId, StoreChange};
+use crate::record::{Intent, IntentId, StoreChange};
 use crate::wait::Wait;
 use spur_cloud::{Api, EniId};
 use std::net::IpAddr;
@@ -58,6 +58,9 @@ impl Pool {
             StoreChange::PutEni(record) => self.enis.get(&record.id).is_some_and(|eni| eni.record == *record),
             StoreChange::DropEni(id) => !self.enis.contains_key(id),
             StoreChange::DropIntent(_) => true,
+            StoreChange::PutIntent(intent, Intent::Unassign { addresses, .. }) => {
+                self.releases.get(intent).is_some_and(|release| release.addresses == *addresses)
+            }
             StoreChange::Hold(..)
             | StoreChange::Release(_)
             | StoreChange::Cool(..)
