@@ -158,8 +158,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read, or with every mistake in it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+        let text = std::fs::read(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         match String::from_utf8(text) {
             Ok(text) => Self::parse(&text),
             Err(_) => Err(whole_file("is not UTF-8; expected YAML text")),
@@ -178,7 +177,8 @@ impl Config {
         let document = if blank {
             serde_json::Value::Null
         } else {
-            serde_saphyr::from_str(text).map_err(|error| whole_file(&format!("is not valid YAML: {error}")))?
+            serde_saphyr::from_str(text)
+                .map_err(|error| whole_file(&format!("is not valid YAML: {error}")))?
         };
         let mut reader = Reader::new(document);
         let config = read_config(&mut reader);
@@ -214,7 +214,10 @@ fn read_config(reader: &mut Reader) -> Config {
         );
     }
     if config.spool_dir == config.state_dir {
-        reader.wrong("spoolDir", "is also stateDir; expected a directory of its own, because the agent empties it");
+        reader.wrong(
+            "spoolDir",
+            "is also stateDir; expected a directory of its own, because the agent empties it",
+        );
     }
     config
 }
@@ -286,15 +289,16 @@ fn read_pool(reader: &mut Reader) -> PoolConfig {
 }
 
 fn read_tags(reader: &mut Reader) -> BTreeMap<String, String> {
-    let entries =
-        reader.read("pool.tags", |value| value.as_object().cloned().ok_or_else(|| "a map of text to text".into()));
+    let entries = reader
+        .read("pool.tags", |value| value.as_object().cloned().ok_or_else(|| "a map of text to text".into()));
     let mut tags = BTreeMap::new();
     for (name, value) in entries {
         let key = format!("pool.tags.{name}");
         if name.is_empty() || name.chars().count() > 128 {
             reader.wrong(&key, "has a name of no use to EC2; expected 1 to 128 characters");
         } else if name.to_ascii_lowercase().starts_with("aws:") || name.starts_with("spur.dev/") {
-            reader.wrong(&key, "is reserved; expected a name that begins neither with aws: nor with spur.dev/");
+            reader
+                .wrong(&key, "is reserved; expected a name that begins neither with aws: nor with spur.dev/");
         }
         match value.as_str().filter(|value| value.chars().count() <= 256) {
             Some(value) => drop(tags.insert(name, value.to_owned())),
@@ -310,7 +314,9 @@ fn read_tags(reader: &mut Reader) -> BTreeMap<String, String> {
 fn read_nat(reader: &mut Reader) -> NatOptions {
     let (first_port, last_port) = reader.read("pool.natPortRange", |value| {
         parse_ports(value.as_str().unwrap_or_default()).ok_or_else(|| {
-            format!("first-last within 1 and 65535, with at least {PORTS_MIN} ports, for example 1024-65535")
+            format!(
+                "first-last within 1024 and 65535, with at least {PORTS_MIN} ports, for example 1024-65535"
+            )
         })
     });
     let options = NatOptions {
@@ -332,7 +338,7 @@ fn read_nat(reader: &mut Reader) -> NatOptions {
 fn parse_ports(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-')?;
     let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (first >= 1 && u32::from(last) + 1 >= u32::from(first) + PORTS_MIN).then_some((first, last))
+    (first >= 1024 && u32::from(last) + 1 >= u32::from(first) + PORTS_MIN).then_some((first, last))
 }
 
 fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {

@@ -118,7 +118,8 @@ impl Reader {
         let items = self.read(path, |value| value.as_array().cloned().ok_or_else(|| "a list".to_owned()));
         let mut list = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            match item.as_str().ok_or_else(|| format!("is {}; expected a text", show(item))).and_then(&parse) {
+            match item.as_str().ok_or_else(|| format!("is {}; expected a text", show(item))).and_then(&parse)
+            {
                 Ok(parsed) => list.push(parsed),
                 Err(problem) => self.wrong(&format!("{path}[{index}]"), problem),
             }
@@ -132,7 +133,8 @@ impl Reader {
 }
 
 fn default_of(path: &str) -> Value {
-    let key = KEYS.iter().find(|key| key.path == path).expect("only keys of the table are read, as a test shows");
+    let key =
+        KEYS.iter().find(|key| key.path == path).expect("only keys of the table are read, as a test shows");
     serde_saphyr::from_str(key.default).expect("a test parses every default")
 }
 
@@ -151,11 +153,19 @@ fn whole(value: &Value, range: &RangeInclusive<u32>) -> Result<u32, String> {
 
 fn absolute(value: &Value, longest: usize) -> Result<PathBuf, String> {
     let fits = |text: &&str| text.starts_with('/') && text.len() <= longest && !text.contains('\0');
-    value.as_str().filter(fits).map(PathBuf::from).ok_or_else(|| format!("an absolute path of at most {longest} bytes"))
+    value
+        .as_str()
+        .filter(fits)
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("an absolute path of at most {longest} bytes"))
 }
 
 /// A value for a message: JSON, cut where a person stops reading.
 fn show(value: &Value) -> String {
     let text = value.to_string();
-    if text.chars().count() <= 80 { text } else { format!("{}…", text.chars().take(80).collect::<String>()) }
+    if text.chars().count() <= 80 {
+        text
+    } else {
+        format!("{}…", text.chars().take(80).collect::<String>())
+    }
 }

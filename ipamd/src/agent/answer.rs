@@ -1,0 +1,209 @@
+//! Answers to the plugin. Requests are checked before anything is asked of the pool; the pool's replies become wire
+//! messages here, with the pool's reasons in words.
+
+use super::grants::Grants;
+use super::kernel::Kernel;
+use super::status::{Phase, Running};
+use crate::chain::chain;
+use crate::server::{Handler, refuse};
+use spur_datapath::layout;
+use spur_ipamd_core::{AttachmentKey, PodName, Reply, Wait};
+use spur_wire::{
+    AddReply, AddRequest, Attachment, CheckReply, DelReply, PodRef, RefusalKind, Request, RequestBody,
+    Response, StatusReply,
+};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Longest container id; runtimes use 64 hexadecimal digits.
+const CONTAINER_ID_MAX: usize = 253;
+
+/// Answers the plugin.
+pub(super) struct Answers<K> {
+    /// How far the agent is.
+    pub(super) phase: watch::Receiver<Phase>,
+    /// The kernel, to forget flows.
+    pub(super) kernel: Arc<K>,
+    /// Since when who holds what.
+    pub(super) grants: Arc<Grants>,
+    /// How long an ADD may wait.
+    pub(super) add_wait: Duration,
+    /// Configured MTU.
+    pub(super) mtu_bytes: Option<u32>,
+}
+
+impl<K: Kernel> Handler for Answers<K> {
+    async fn handle(&self, request: Request) -> Response {
+        match request.body {
+            RequestBody::Add(add) => self.add(add).await.unwrap_or_else(|refusal| refusal),
+            RequestBody::Del(del) => self.del(&del.attachment).await.unwrap_or_else(|refusal| refusal),
+            RequestBody::Check(check) => self.check(&check.attachment).unwrap_or_else(|refusal| refusal),
+            RequestBody::Gc(_) => refuse(RefusalKind::Version, "this agent does not speak GC"),
+            RequestBody::Status => Response::Status(self.status()),
+        }
+    }
+}
+
+impl<K: Kernel> Answers<K> {
+    /// What requests need, waiting for it if the agent is still starting.
+    async fn running(&self, limit: Duration) -> Result<Arc<Running>, Response> {
+        let mut phase = self.phase.clone();
+        let started =
+            tokio::time::timeout(limit, phase.wait_for(|phase| !matches!(phase, Phase::Starting { .. })))
+                .await;
+        if let Ok(Ok(phase)) = &started
+            && let Phase::Running(running) = &**phase
+        {
+            return Ok(Arc::clone(running));
+        }
+        drop(started);
+        Err(refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default()))
+    }
+
+    fn status(&self) -> StatusReply {
+        let reason = match &*self.phase.borrow() {
+            Phase::Starting { reason } => Some(format!("the agent is starting: {reason}")),
+            Phase::Running(running) => running.not_ready(),
+            Phase::Stopping => Some("the agent is stopping".to_owned()),
+        };
+        StatusReply { ready: reason.is_none(), reason }
+    }
+
+    async fn add(&self, add: AddRequest) -> Result<Response, Response> {
+        let key = key_of(&add.attachment)?;
+        let deadline = tokio::time::Instant::now() + self.add_wait;
+        let running = self.running(self.add_wait).await?;
+        let key = running.recovered.resolve(key);
+        let limit = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let reply = running.pool.add(key.clone(), add.pod.as_ref().map(name_of), limit).await;
+        match reply.map_err(|stopping| refuse(RefusalKind::TryAgain, stopping.to_string()))? {
+            Reply::Granted { attachment, address, eni } => {
+                self.grants.granted(&attachment);
+                let pod = add.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+                tracing::info!(%attachment, pod, %address, %eni, "granted");
+                Ok(Response::Add(self.wiring(&running, address)))
+            }
+            Reply::AlreadyHeld { address, .. } => Err(refuse(
+                RefusalKind::AlreadyAttached,
+                format!(
+                    "container {} has {address} on {} already",
+                    add.attachment.container_id, add.attachment.if_name
+                ),
+            )),
+            Reply::Busy { .. } => {
+                Err(refuse(RefusalKind::TryAgain, format!("another ADD of {key} is under way")))
+            }
+            Reply::Refused { waits } => {
+                let reason = self.reason(&running, &waits);
+                tracing::info!(attachment = %key, reason, "no address in time");
+                Err(refuse(RefusalKind::TryAgain, reason))
+            }
+            Reply::StoreFailed { message } => {
+                Err(refuse(RefusalKind::Internal, format!("the grant could not be stored: {message}")))
+            }
+            Reply::Released { .. } => Err(refuse(RefusalKind::Internal, "the pool answered an ADD as a DEL")),
+        }
+    }
+
+    fn reason(&self, running: &Running, waits: &[Wait]) -> String {
+        let mut reasons: Vec<String> = waits.iter().map(ToString::to_string).collect();
+        reasons.extend(running.not_ready());
+        if reasons.is_empty() {
+            reasons.push("no address became free".to_owned());
+        }
+        format!("no address within {} s: {}", self.add_wait.as_secs(), reasons.join("; "))
+    }
+
+    fn wiring(&self, running: &Running, address: IpAddr) -> AddReply {
+        AddReply {
+            addresses: vec![address],
+            mtu_bytes: self.mtu_bytes.unwrap_or_else(|| running.node.borrow().primary_mtu_bytes),
+            pods_table: layout::PODS_TABLE.number(),
+            node_address: running.node_address.into(),
+        }
+    }
+
+    async fn del(&self, attachment: &Attachment) -> Result<Response, Response> {
+        let key = key_of(attachment)?;
+        let running = self.running(self.add_wait).await?;
+        let addresses = release(&running, &self.kernel, &self.grants, key).await?;
+        Ok(Response::Del(DelReply { addresses }))
+    }
+
+    fn check(&self, attachment: &Attachment) -> Result<Response, Response> {
+        let key = key_of(attachment)?;
+        let phase = self.phase.borrow().clone();
+        let Phase::Running(running) = phase else {
+            return Err(refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default()));
+        };
+        let key = running.recovered.resolve(key);
+        let view = running.view.borrow().clone();
+        let held = view.enis.iter().flat_map(|eni| &eni.addresses).filter(|address| {
+            address.attachment.as_ref() == Some(&key) && matches!(address.state, "held" | "granting")
+        });
+        let addresses = held.map(|address| address.address).collect();
+        Ok(Response::Check(CheckReply { addresses, problems: running.not_ready().into_iter().collect() }))
+    }
+}
+
+/// Gives back what the attachment holds. The flows of the address are forgotten in the background: its cooldown is longer.
+///
+/// # Errors
+/// With the refusal for the plugin, when the release is not durable.
+pub(super) async fn release<K: Kernel>(
+    running: &Running,
+    kernel: &Arc<K>,
+    grants: &Grants,
+    key: AttachmentKey,
+) -> Result<Vec<IpAddr>, Response> {
+    let key = running.recovered.resolve(key);
+    let reply = running.pool.del(key.clone()).await;
+    match reply.map_err(|stopping| refuse(RefusalKind::TryAgain, stopping.to_string()))? {
+        Reply::Released { addresses } => {
+            grants.released(&key);
+            if !addresses.is_empty() {
+                tracing::info!(attachment = %key, ?addresses, "released");
+                forget_flows(kernel, addresses.clone());
+            }
+            Ok(addresses)
+        }
+        Reply::StoreFailed { message } => {
+            Err(refuse(RefusalKind::Internal, format!("the release could not be stored: {message}")))
+        }
+        other => Err(refuse(RefusalKind::Internal, format!("the pool answered a DEL with {other:?}"))),
+    }
+}
+
+fn forget_flows<K: Kernel>(kernel: &Arc<K>, addresses: Vec<IpAddr>) {
+    let kernel = Arc::clone(kernel);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = kernel.forget_flows(&addresses) {
+            tracing::warn!(error = %chain(&error), ?addresses, "flows of released addresses stay behind");
+        }
+    });
+}
+
+fn key_of(attachment: &Attachment) -> Result<AttachmentKey, Response> {
+    let id = &attachment.container_id;
+    let id_fits = (1..=CONTAINER_ID_MAX).contains(&id.len())
+        && id.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if !id_fits {
+        let reason = format!(
+            "containerId is {id:.80?}; expected letters, digits, '-', '_' and '.', at most {CONTAINER_ID_MAX}"
+        );
+        return Err(refuse(RefusalKind::Invalid, reason));
+    }
+    if attachment.if_name.parse::<spur_datapath::IfName>().is_err() {
+        let reason =
+            format!("ifName is {:.80?}; expected an interface name of 1 to 15 bytes", attachment.if_name);
+        return Err(refuse(RefusalKind::Invalid, reason));
+    }
+    Ok(AttachmentKey { container_id: id.clone(), if_name: attachment.if_name.clone() })
+}
+
+fn name_of(pod: &PodRef) -> PodName {
+    PodName { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
+}

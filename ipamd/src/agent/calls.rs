@@ -1,0 +1,49 @@
+//! Cloud calls: each action of the pool becomes one method of [`Cloud`], once, with a limit on how long it may take. No retry and
+//! no decision here: the outcome goes back to the pool, which knows why it asked.
+
+use spur_cloud::{Cloud, CloudError, ErrorClass};
+use spur_ipamd_core::{CallDone, CloudCall};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Above the limit that the SDK's client has of its own; it ends a call whose client does not end it.
+const CALL_LIMIT: Duration = Duration::from_secs(45);
+
+/// Makes the call. After [`ErrorClass::Transient`] nobody knows whether it had its effect.
+///
+/// # Errors
+/// What the cloud says, or `Transient` when it says nothing in time.
+pub(super) async fn perform<C: Cloud>(cloud: &C, call: &CloudCall) -> Result<CallDone, CloudError> {
+    match tokio::time::timeout(CALL_LIMIT, dispatch(cloud, call)).await {
+        Ok(result) => result,
+        Err(_) => Err(CloudError {
+            api: call.api(),
+            class: ErrorClass::Transient,
+            code: None,
+            message: format!("no answer within {} s", CALL_LIMIT.as_secs()),
+            request_id: None,
+        }),
+    }
+}
+
+async fn dispatch<C: Cloud>(cloud: &C, call: &CloudCall) -> Result<CallDone, CloudError> {
+    let done = |()| CallDone::Done;
+    match call {
+        CloudCall::ReadEnis(query) => cloud.enis(query).await.map(CallDone::Enis),
+        CloudCall::CreateEni(wanted) => {
+            cloud.create_eni(wanted).await.map(|eni| CallDone::Created(Box::new(eni)))
+        }
+        CloudCall::AttachEni { eni, instance, index, card } => {
+            cloud.attach_eni(eni, instance, *index, *card).await.map(CallDone::Attached)
+        }
+        CloudCall::SetDeleteOnTermination { eni, attachment } => {
+            cloud.set_delete_on_termination(eni, attachment, true).await.map(done)
+        }
+        CloudCall::DetachEni { attachment, .. } => cloud.detach_eni(attachment).await.map(done),
+        CloudCall::DeleteEni { eni } => cloud.delete_eni(eni).await.map(done),
+        CloudCall::Assign { eni, request } => cloud.assign(eni, request).await.map(CallDone::Assigned),
+        CloudCall::Unassign { eni, addresses } => {
+            cloud.unassign(eni, addresses, &BTreeSet::new()).await.map(done)
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How the rest of the agent talks to the task that owns the pool: questions go in by channel, each is answered once, and who
+//! no longer waits is forgotten properly.
+
+use spur_ipamd_core::{AttachmentKey, PodName, Reply};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a cancelled ADD may take to say what it waited for: one step of the pool, or one commit of the store.
+const LAST_WORD: Duration = Duration::from_secs(3);
+
+/// What the pool's task is asked.
+#[derive(Debug)]
+pub(super) enum Question {
+    Add { ticket: u64, attachment: AttachmentKey, pod: Option<PodName>, reply: oneshot::Sender<Reply> },
+    Del { ticket: u64, attachment: AttachmentKey, reply: oneshot::Sender<Reply> },
+    Cancel { ticket: u64 },
+}
+
+/// Asks the pool's task; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct PoolHandle {
+    questions: mpsc::UnboundedSender<Question>,
+    next_ticket: Arc<AtomicU64>,
+}
+
+/// The pool's task is gone: the agent is going down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is stopping")]
+pub(super) struct Stopping;
+
+/// Cancels its ADD when dropped before the answer, as happens when the plugin hangs up.
+struct Waiting<'a> {
+    handle: &'a PoolHandle,
+    ticket: Option<u64>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            // If the task is gone, so is the waiter.
+            let _ = self.handle.questions.send(Question::Cancel { ticket });
+        }
+    }
+}
+
+impl PoolHandle {
+    pub(super) fn new(questions: mpsc::UnboundedSender<Question>) -> Self {
+        Self { questions, next_ticket: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// Asks for an address and waits for at most `limit`; then the answer is a refusal that says what it waited for.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    ///
+    /// # Cancellation
+    /// Dropping the future gives the address back if it was granted meanwhile.
+    pub(super) async fn add(
+        &self,
+        attachment: AttachmentKey,
+        pod: Option<PodName>,
+        limit: Duration,
+    ) -> Result<Reply, Stopping> {
+        let ticket = self.ticket();
+        let (reply, mut answer) = oneshot::channel();
+        self.questions.send(Question::Add { ticket, attachment, pod, reply }).map_err(|_| Stopping)?;
+        let mut waiting = Waiting { handle: self, ticket: Some(ticket) };
+        let outcome = match tokio::time::timeout(limit, &mut answer).await {
+            Ok(reply) => reply.map_err(|_| Stopping),
+            Err(_) => {
+                self.questions.send(Question::Cancel { ticket }).map_err(|_| Stopping)?;
+                match tokio::time::timeout(LAST_WORD, answer).await {
+                    Ok(reply) => reply.map_err(|_| Stopping),
+                    Err(_) => Ok(Reply::Refused { waits: Vec::new() }),
+                }
+            }
+        };
+        waiting.ticket = None;
+        outcome
+    }
+
+    /// Gives an address back; the answer comes when that is durable. Dropping the future does not undo it.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub(super) async fn del(&self, attachment: AttachmentKey) -> Result<Reply, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Del { ticket: self.ticket(), attachment, reply };
+        self.questions.send(question).map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    fn ticket(&self) -> u64 {
+        self.next_ticket.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,73 @@
+//! The kernel as the agent needs it: make the node so, which pods are wired, forget the flows of an address, tell when links come
+//! and go. Two implementations: [`NodeKernel`] does it with `spur-datapath`, the tests have one in memory. All methods block and
+//! are called on threads that may block; none of them decides anything.
+
+use spur_datapath::MacAddr;
+use spur_datapath::node::NodeWanted;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::net::IpAddr;
+
+mod node;
+
+pub use node::NodeKernel;
+
+/// Something in the kernel failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct KernelError {
+    /// What we were doing.
+    pub doing: &'static str,
+    /// Why it failed.
+    #[source]
+    pub cause: Box<dyn Error + Send + Sync>,
+}
+
+/// What became of an attempt to make the kernel so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Converged {
+    /// ENIs whose link is there and wholly prepared.
+    pub ready: BTreeSet<MacAddr>,
+    /// What was changed, and why, one line each; empty when everything was as it should be.
+    pub changes: Vec<String>,
+    /// MTU of the primary ENI's link.
+    pub primary_mtu_bytes: u32,
+}
+
+/// A pod that is wired, as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WiredPod {
+    /// Its address.
+    pub address: IpAddr,
+    /// Hardware address of the host's end of its veth, which tells the container (`names::host_mac`).
+    pub host_mac: MacAddr,
+    /// Name of that end.
+    pub host_if_name: String,
+}
+
+/// The kernel of the node.
+pub trait Kernel: Send + Sync + 'static {
+    /// Compares the kernel with `wanted` and changes what differs. Idempotent.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what was changed before stays, and the next attempt goes on from there.
+    fn converge(&self, wanted: &NodeWanted) -> Result<Converged, KernelError>;
+
+    /// The pods that are wired now.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    fn wired_pods(&self) -> Result<Vec<WiredPod>, KernelError>;
+
+    /// Deletes what connection tracking knows of these addresses.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn forget_flows(&self, addresses: &[IpAddr]) -> Result<(), KernelError>;
+
+    /// Calls `changed` whenever a link came, went or changed, until it answers `false`. Returns at once.
+    ///
+    /// # Errors
+    /// When links cannot be watched.
+    fn watch_links(&self, changed: impl Fn() -> bool + Send + 'static) -> Result<(), KernelError>;
+}

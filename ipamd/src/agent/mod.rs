@@ -1,0 +1,330 @@
+//! The agent, put together: open the store, listen, find out who we are, start the pool and the kernel's keeper, serve until told
+//! to stop.
+//!
+//! # Stopping
+//! Nothing that pods need is undone: routes, rules, the nft table and the conflist stay. Waiting ADDs are told to try again, requests
+//! in flight are finished, the store is closed. Being killed instead loses nothing either, only the manners.
+
+mod answer;
+mod calls;
+pub mod clock;
+mod driver;
+mod grants;
+mod handle;
+pub mod kernel;
+pub mod metadata;
+mod nodework;
+mod recovered;
+mod spool;
+mod start;
+mod status;
+mod wanted;
+
+pub use start::{CLUSTER_TAG, NODE_TAG};
+
+use crate::chain::chain;
+use crate::config::Config;
+use crate::conflist;
+use crate::server::{BindError, bind, serve};
+use crate::store::books::Books;
+use crate::store::{Origin, Store, StoreError, StoreHandle, spawn_writer};
+use answer::Answers;
+use clock::Clock;
+use grants::Grants;
+use ipnet::IpNet;
+use kernel::Kernel;
+use metadata::Metadata;
+use nodework::NodeParts;
+use spur_cloud::{Cloud, MacAddr};
+use spur_cloud_aws::imds::InstanceIdentity;
+use spur_ipamd_core::{DatapathWanted, Pool};
+use start::{Prepared, Starter, ask_limits, remember_limits};
+use status::{NodeStatus, Phase, Running};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wanted::NodeInputs;
+
+/// How long requests in flight may take to finish once the agent is told to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// Between two questions to EC2 for limits that the built-in table stands in for.
+const LIMITS_RETRY: Duration = Duration::from_secs(300);
+
+/// The world around the agent; tests put their own in.
+pub struct World<M, K> {
+    /// Who we are.
+    pub metadata: M,
+    /// The kernel.
+    pub kernel: Arc<K>,
+    /// The time.
+    pub clock: Clock,
+    /// Changes with every boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+}
+
+/// The agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The store cannot be used.
+    #[error("open the store")]
+    Store(#[source] StoreError),
+    /// The socket cannot be made.
+    #[error("make the socket")]
+    Bind(#[source] BindError),
+}
+
+/// Runs the agent until `stop`. `connect` gives the cloud once the region is known.
+///
+/// # Errors
+/// When it cannot begin: another agent runs, or the file system refuses. What the network refuses is tried again and again.
+pub async fn run<C, M, K>(
+    config: Config,
+    world: World<M, K>,
+    connect: impl AsyncFnOnce(&InstanceIdentity) -> C,
+    stop: CancellationToken,
+) -> Result<(), AgentError>
+where
+    C: Cloud,
+    M: Metadata,
+    K: Kernel,
+{
+    let (store, books) = open_store(&config)?;
+    let socket = bind(&config.socket).map_err(AgentError::Bind)?;
+    let (store, writer) = spawn_writer(store);
+    let (phase, phase_seen) =
+        watch::channel(Phase::Starting { reason: "reading the instance metadata".to_owned() });
+    let grants = Arc::new(Grants::of(&books.record, world.clock));
+    let answers = Answers {
+        phase: phase_seen,
+        kernel: Arc::clone(&world.kernel),
+        grants: Arc::clone(&grants),
+        add_wait: config.add_wait,
+        mtu_bytes: config.mtu_bytes,
+    };
+    let server = tokio::spawn(serve(socket, Arc::new(answers), stop.clone()));
+    let agent = Agent { config, world, store, phase, grants, tasks: TaskTracker::new(), stop: stop.clone() };
+    tokio::select! {
+        () = agent.live(books, connect) => {}
+        () = stop.cancelled() => {}
+    }
+    tracing::info!("stopping; pods keep their network");
+    agent.phase.send_replace(Phase::Stopping);
+    let tasks = agent.tasks.clone();
+    drop(agent);
+    tasks.close();
+    let drained = tokio::time::timeout(DRAIN_LIMIT, async {
+        // Answers first; with the last of them the last handle of the pool is gone, and so on down to the store.
+        let _ = server.await;
+        tasks.wait().await;
+        let _ = writer.await;
+    });
+    if drained.await.is_err() {
+        tracing::warn!("not everything was finished in time; the next start takes it up");
+    }
+    Ok(())
+}
+
+fn open_store(config: &Config) -> Result<(Store, Books), AgentError> {
+    let (store, books, origin) = Store::open(&config.state_dir, Books::decode).map_err(AgentError::Store)?;
+    match origin {
+        Origin::Fresh => tracing::info!(dir = %config.state_dir.display(), "the store is new"),
+        Origin::Restored => tracing::info!(
+            assignments = books.record.holdings.len(),
+            cooldowns = books.record.cooling.len(),
+            intents = books.record.intents.len(),
+            "the store is restored"
+        ),
+        Origin::SetAside { kept, why } => tracing::error!(
+            why,
+            kept = %kept.display(),
+            "the store is unusable and was set aside; what pods hold is read from the kernel and EC2"
+        ),
+    }
+    Ok((store, books))
+}
+
+struct Agent<M, K> {
+    config: Config,
+    world: World<M, K>,
+    store: StoreHandle,
+    phase: watch::Sender<Phase>,
+    grants: Arc<Grants>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl<M: Metadata, K: Kernel> Agent<M, K> {
+    /// Starts, then looks after what recurs; never ends by itself.
+    async fn live<C: Cloud>(&self, books: Books, connect: impl AsyncFnOnce(&InstanceIdentity) -> C) {
+        let starter = Starter {
+            config: &self.config,
+            kernel: Arc::clone(&self.world.kernel),
+            store: self.store.clone(),
+            clock: self.world.clock,
+            phase: &self.phase,
+        };
+        let identity = starter.identity(&self.world.metadata).await;
+        let node_address =
+            starter.insist("instance metadata", async || ipv4(identity.primary.primary_address)).await;
+        tracing::info!(
+            instance = %identity.instance, instance_type = %identity.instance_type, zone = %identity.zone,
+            primary = %identity.primary.eni, %node_address, "this node"
+        );
+        let cloud = Arc::new(connect(&identity).await);
+        let prepared = starter.prepare(&*cloud, &identity, books, &self.world.boot_id).await;
+        drop(starter);
+        if prepared.limits_are_builtin {
+            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(confirm_limits(
+                Arc::clone(&cloud),
+                self.store.clone(),
+                identity.clone(),
+                prepared.facts.limits.clone(),
+            )));
+        }
+        let (vpc_cidrs, vpc_cidrs_seen) = watch::channel(identity.primary.vpc_cidrs.clone());
+        let running = self.start_pool(cloud, &identity, prepared, node_address, vpc_cidrs_seen);
+        self.phase.send_replace(Phase::Running(Arc::clone(&running)));
+        tokio::join!(
+            self.announce(running.node.clone()),
+            self.recur(&running, vpc_cidrs, identity.primary.mac),
+        );
+    }
+
+    fn start_pool<C: Cloud>(
+        &self,
+        cloud: Arc<C>,
+        identity: &InstanceIdentity,
+        prepared: Prepared,
+        node_address: Ipv4Addr,
+        vpc_cidrs: watch::Receiver<Vec<IpNet>>,
+    ) -> Arc<Running> {
+        let mut seed = DefaultHasher::new();
+        identity.instance.hash(&mut seed);
+        let clock = self.world.clock;
+        let pool = Pool::new(prepared.settings, prepared.facts, prepared.record, seed.finish(), clock.now());
+        let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
+        let (view, view_seen) = watch::channel(Arc::new(pool.view()));
+        let (status, node) = watch::channel(NodeStatus::unknown());
+        let (handle, outcomes, driver) = driver::spawn(driver::Parts {
+            pool,
+            clock,
+            store: self.store.clone(),
+            cloud: Arc::clone(&cloud),
+            wanted,
+            view,
+            stop: self.stop.clone(),
+        });
+        let keeper = nodework::spawn(NodeParts {
+            kernel: Arc::clone(&self.world.kernel),
+            cloud,
+            inputs: NodeInputs {
+                primary_mac: identity.primary.mac,
+                primary_address: node_address,
+                vpc_cidrs: identity.primary.vpc_cidrs.clone(),
+                subnets: prepared.subnets,
+                nat: self.config.pool.nat.clone(),
+            },
+            wanted: wanted_seen,
+            vpc_cidrs,
+            outcomes,
+            status,
+            stop: self.stop.clone(),
+        });
+        self.tasks.spawn(async move {
+            // A panic in either is logged by the runtime's hook; the other must not be waited for in vain.
+            let _ = tokio::join!(driver, keeper);
+        });
+        Arc::new(Running { pool: handle, view: view_seen, node, node_address, recovered: prepared.recovered })
+    }
+
+    /// Writes the conflist as soon as ADD can be served.
+    async fn announce(&self, mut node: watch::Receiver<NodeStatus>) {
+        if node.wait_for(|status| status.prepared.is_ok()).await.is_err() {
+            return;
+        }
+        tracing::info!("ready: ADD can be served");
+        loop {
+            let (cni, spool) = (self.config.cni.clone(), self.config.spool_dir.clone());
+            let written = tokio::task::spawn_blocking(move || conflist::write(&cni, &spool)).await;
+            match written {
+                Ok(Ok(true)) => return tracing::info!(name = self.config.cni.conf_name, "conflist written"),
+                Ok(Ok(false)) => return,
+                Ok(Err(error)) => tracing::error!(error = %chain(&error), "the conflist cannot be written"),
+                Err(error) => tracing::error!(%error, "the conflist cannot be written"),
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    /// Drains the spool and reads the VPC's CIDRs again, now and every so often.
+    async fn recur(&self, running: &Running, vpc_cidrs: watch::Sender<Vec<IpNet>>, primary: MacAddr) {
+        loop {
+            spool::drain(&self.config.spool_dir, running, &self.world.kernel, &self.grants).await;
+            tokio::time::sleep(self.config.reconcile).await;
+            match self.world.metadata.vpc_cidrs(primary).await {
+                Ok(cidrs) if cidrs.is_empty() => {
+                    tracing::warn!("instance metadata shows no CIDR of the VPC; the last ones stay in use");
+                }
+                Ok(cidrs) => {
+                    vpc_cidrs.send_if_modified(|known| {
+                        let changed = *known != cidrs;
+                        if changed {
+                            tracing::info!(?cidrs, "the VPC's CIDRs changed");
+                            *known = cidrs;
+                        }
+                        changed
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "the VPC's CIDRs cannot be read; the last ones stay in use");
+                }
+            }
+        }
+    }
+}
+
+/// Asks EC2 for limits until it answers. The pool keeps what it began with; the next start uses what EC2 said.
+async fn confirm_limits<C: Cloud>(
+    cloud: Arc<C>,
+    store: StoreHandle,
+    identity: InstanceIdentity,
+    builtin: spur_quotas::InstanceLimits,
+) {
+    loop {
+        tokio::time::sleep(LIMITS_RETRY).await;
+        match ask_limits(&*cloud, &identity.instance_type).await {
+            Ok(limits) => {
+                remember_limits(&store, &identity.instance_type, &limits).await;
+                if limits == builtin {
+                    tracing::info!("EC2 confirms the built-in limits");
+                } else {
+                    tracing::warn!(
+                        ?limits,
+                        "EC2 tells other limits than the built-in table; the next start uses them"
+                    );
+                }
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "EC2 does not tell the limits yet"),
+        }
+    }
+}
+
+/// The node has no IPv4 address to translate to.
+#[derive(Debug, thiserror::Error)]
+#[error("the primary address is {0}; expected an IPv4 address")]
+struct NoIpv4(IpAddr);
+
+fn ipv4(address: IpAddr) -> Result<Ipv4Addr, NoIpv4> {
+    match address {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(_) => Err(NoIpv4(address)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

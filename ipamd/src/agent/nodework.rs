@@ -1,0 +1,194 @@
+//! The task that keeps the kernel as wanted. It runs when the pool wants something else, when a link comes or goes, when the VPC's
+//! CIDRs change, and every [`REPAIR`] to undo what others did (a flushed table, a deleted rule). Each run compares first, so a run
+//! with nothing to do changes nothing. What became of it goes to the pool as an event, once per change of the answer.
+
+use super::kernel::{Converged, Kernel};
+use super::status::NodeStatus;
+use super::wanted::{NodeInputs, kernel_mac, node_wanted, unknown_subnets};
+use crate::chain::chain;
+use ipnet::IpNet;
+use spur_cloud::{Cloud, EniId, SubnetId, SubnetQuery};
+use spur_ipamd_core::{DatapathWanted, Event};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+/// How long a rule that somebody deleted may be missing: "within seconds", at the price of a few dumps of small tables.
+const REPAIR: Duration = Duration::from_millis(2500);
+/// Between two questions to EC2 about a subnet that it could not tell us about.
+const SUBNET_RETRY: Duration = Duration::from_secs(15);
+
+/// What the task works with.
+pub(super) struct NodeParts<C, K> {
+    /// The kernel.
+    pub(super) kernel: Arc<K>,
+    /// The cloud, for CIDRs of subnets that nobody told of.
+    pub(super) cloud: Arc<C>,
+    /// What does not come from the pool.
+    pub(super) inputs: NodeInputs,
+    /// What the pool wants; generation 0 is nothing yet.
+    pub(super) wanted: watch::Receiver<DatapathWanted>,
+    /// The VPC's CIDRs as last read.
+    pub(super) vpc_cidrs: watch::Receiver<Vec<IpNet>>,
+    /// Outcomes, to the pool.
+    pub(super) outcomes: mpsc::UnboundedSender<Event>,
+    /// Outcomes, for everybody.
+    pub(super) status: watch::Sender<NodeStatus>,
+    /// Ends the task; the kernel stays as it is.
+    pub(super) stop: CancellationToken,
+}
+
+struct NodeTask<C, K> {
+    parts: NodeParts<C, K>,
+    links_changed: Arc<Notify>,
+    /// What the pool was told last.
+    told: Option<Result<(u64, BTreeSet<EniId>), (u64, String)>>,
+    /// The generation that was applied last: what is changed while it stays the same is a repair.
+    applied: u64,
+    ask_subnets_at: Instant,
+}
+
+/// Starts the task.
+pub(super) fn spawn<C: Cloud, K: Kernel>(parts: NodeParts<C, K>) -> tokio::task::JoinHandle<()> {
+    let links_changed = Arc::new(Notify::new());
+    let (notify, stop) = (Arc::clone(&links_changed), parts.stop.clone());
+    let watched = parts.kernel.watch_links(move || {
+        notify.notify_one();
+        !stop.is_cancelled()
+    });
+    if let Err(error) = watched {
+        // The timer finds new links too, only later.
+        tracing::warn!(error = %chain(&error), "links cannot be watched; they are listed every few seconds");
+    }
+    let task = NodeTask { parts, links_changed, told: None, applied: 0, ask_subnets_at: Instant::now() };
+    tokio::spawn(task.run())
+}
+
+impl<C: Cloud, K: Kernel> NodeTask<C, K> {
+    async fn run(mut self) {
+        let mut repair = tokio::time::interval(REPAIR);
+        repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stop = self.parts.stop.clone();
+        let mut wanted = self.parts.wanted.clone();
+        let mut vpc_cidrs = self.parts.vpc_cidrs.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = wanted.changed() => if changed.is_err() { return },
+                Ok(()) = vpc_cidrs.changed() => {}
+                () = self.links_changed.notified() => {}
+                _ = repair.tick() => {}
+            }
+            let now_wanted = wanted.borrow_and_update().clone();
+            self.parts.inputs.vpc_cidrs.clone_from(&vpc_cidrs.borrow_and_update());
+            if now_wanted.generation > 0 {
+                self.converge(now_wanted).await;
+            }
+        }
+    }
+
+    async fn converge(&mut self, wanted: DatapathWanted) {
+        self.learn_subnets(unknown_subnets(&wanted, &self.parts.inputs)).await;
+        let outcome = match node_wanted(&wanted, &self.parts.inputs) {
+            Ok(node) => {
+                let kernel = Arc::clone(&self.parts.kernel);
+                match tokio::task::spawn_blocking(move || kernel.converge(&node)).await {
+                    Ok(Ok(converged)) => Ok(converged),
+                    Ok(Err(error)) => Err(chain(&error).to_string()),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            Err(error) => Err(chain(&error).to_string()),
+        };
+        match outcome {
+            Ok(converged) => self.converged(&wanted, converged),
+            Err(message) => self.failed(wanted.generation, message),
+        }
+    }
+
+    async fn learn_subnets(&mut self, unknown: BTreeSet<SubnetId>) {
+        if unknown.is_empty() || Instant::now() < self.ask_subnets_at {
+            return;
+        }
+        self.ask_subnets_at = Instant::now() + SUBNET_RETRY;
+        match self.parts.cloud.subnets(&SubnetQuery::ByIds(unknown)).await {
+            Ok(subnets) => {
+                let known = subnets.into_iter().filter_map(|subnet| match subnet.cidr {
+                    IpNet::V4(cidr) => Some((subnet.id, cidr)),
+                    IpNet::V6(_) => None,
+                });
+                self.parts.inputs.subnets.extend(known);
+            }
+            Err(error) => tracing::warn!(%error, "the CIDRs of subnets cannot be read; tried again soon"),
+        }
+    }
+
+    fn converged(&mut self, wanted: &DatapathWanted, converged: Converged) {
+        let repaired = self.applied == wanted.generation;
+        for change in &converged.changes {
+            if repaired {
+                tracing::warn!(change, "repaired: the kernel was not as we left it");
+            } else {
+                tracing::info!(change, generation = wanted.generation, "kernel changed");
+            }
+        }
+        self.applied = wanted.generation;
+        let ready: BTreeSet<EniId> = wanted
+            .enis
+            .iter()
+            .filter(|eni| converged.ready.contains(&kernel_mac(eni.mac)))
+            .map(|eni| eni.eni.clone())
+            .collect();
+        let primary_is_ready = converged.ready.contains(&kernel_mac(self.parts.inputs.primary_mac));
+        let repairs = if repaired { converged.changes.len() as u64 } else { 0 };
+        self.publish(|status| {
+            status.prepared = if primary_is_ready {
+                Ok(())
+            } else {
+                Err("the primary ENI has no link in this network namespace".to_owned())
+            };
+            status.primary_mtu_bytes = converged.primary_mtu_bytes;
+            status.repairs += repairs;
+        });
+        let told = Ok((wanted.generation, ready.clone()));
+        if self.told.as_ref() != Some(&told) {
+            self.told = Some(told);
+            self.tell(Event::DatapathApplied { generation: wanted.generation, ready });
+        }
+    }
+
+    fn failed(&mut self, generation: u64, message: String) {
+        let told = Err((generation, message.clone()));
+        if self.told.as_ref() != Some(&told) {
+            tracing::error!(
+                generation,
+                message,
+                "the kernel cannot be prepared; tried again every few seconds"
+            );
+            self.told = Some(told);
+            self.tell(Event::DatapathFailed { generation, message: message.clone() });
+        }
+        // What was prepared stays prepared: a failing repair makes no pod worse off, and must not evict them all.
+        self.publish(|status| {
+            if status.prepared.is_err() {
+                status.prepared = Err(format!("the kernel could not be prepared: {message}"));
+            }
+        });
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut NodeStatus)) {
+        self.parts.status.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            *status != before
+        });
+    }
+
+    fn tell(&self, event: Event) {
+        // Gone only when the agent goes down.
+        let _ = self.parts.outcomes.send(event);
+    }
+}

@@ -1,0 +1,323 @@
+//! The start: everything that must be known before the pool can begin, each step retried until it succeeds, with what it waits for
+//! published. When nothing changed since the last run it costs no EC2 call here (one if subnets are configured), and the
+//! pool reads the ENIs with another.
+
+use super::clock::Clock;
+use super::kernel::Kernel;
+use super::metadata::Metadata;
+use super::recovered::{Recovered, recover, unknown_pods};
+use super::status::Phase;
+use crate::chain::chain;
+use crate::config::Config;
+use crate::store::StoreHandle;
+use crate::store::books::{Books, NodeMark, write_limits, write_node, writes_between};
+use ipnet::{IpNet, Ipv4Net};
+use spur_cloud::{Cloud, EniQuery, InstanceType, Subnet, SubnetId, SubnetQuery};
+use spur_cloud_aws::imds::InstanceIdentity;
+use spur_ipamd_core::{EniTemplate, NodeFacts, PoolSettings, Record, Targets, Timings};
+use spur_quotas::InstanceLimits;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// First wait after a failed step; doubled up to the last.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(15);
+
+/// Tag that says which cluster an ENI belongs to.
+pub const CLUSTER_TAG: &str = "spur.dev/cluster";
+/// Tag that says which instance an ENI was made for.
+pub const NODE_TAG: &str = "spur.dev/instance";
+
+/// What the start works with.
+pub(super) struct Starter<'a, K> {
+    /// The configuration.
+    pub(super) config: &'a Config,
+    /// The kernel.
+    pub(super) kernel: Arc<K>,
+    /// Durability.
+    pub(super) store: StoreHandle,
+    /// The time.
+    pub(super) clock: Clock,
+    /// Where it is said what the start waits for.
+    pub(super) phase: &'a watch::Sender<Phase>,
+}
+
+/// What the pool begins with.
+pub(super) struct Prepared {
+    /// Sizes, template, times.
+    pub(super) settings: PoolSettings,
+    /// The node.
+    pub(super) facts: NodeFacts,
+    /// What survived.
+    pub(super) record: Record,
+    /// Pods that only the kernel knew of.
+    pub(super) recovered: Recovered,
+    /// CIDRs of subnets that are known.
+    pub(super) subnets: BTreeMap<SubnetId, Ipv4Net>,
+    /// The built-in limits are used because EC2 did not answer.
+    pub(super) limits_are_builtin: bool,
+}
+
+impl<K: Kernel> Starter<'_, K> {
+    /// Repeats `attempt` until it succeeds.
+    pub(super) async fn insist<T, E: Error + 'static>(
+        &self,
+        doing: &str,
+        mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    ) -> T {
+        let mut wait = FIRST_RETRY;
+        loop {
+            match attempt().await {
+                Ok(value) => return value,
+                Err(error) => {
+                    let reason = format!("{doing}: {}", chain(&error));
+                    tracing::warn!(reason, retry_seconds = wait.as_secs(), "the start cannot go on yet");
+                    self.phase.send_replace(Phase::Starting { reason });
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LAST_RETRY);
+                }
+            }
+        }
+    }
+
+    /// Who we are.
+    pub(super) async fn identity<M: Metadata>(&self, metadata: &M) -> InstanceIdentity {
+        self.insist("instance metadata", async || metadata.identity().await).await
+    }
+
+    /// Everything else.
+    pub(super) async fn prepare<C: Cloud>(
+        &self,
+        cloud: &C,
+        identity: &InstanceIdentity,
+        books: Books,
+        boot_id: &str,
+    ) -> Prepared {
+        let stored = books.record.clone();
+        let mut record = self.drop_foreign(books.record, books.node.as_ref(), identity, boot_id);
+        let (limits, limits_are_builtin) = self.limits(cloud, &identity.instance_type, &books.limits).await;
+        let candidates = self.candidates(cloud, identity).await;
+        self.recover(cloud, identity, &mut record).await;
+        let mark = NodeMark { boot_id: boot_id.to_owned(), instance: identity.instance.clone() };
+        let mut writes = writes_between(&stored, &record);
+        if books.node.as_ref() != Some(&mark) {
+            writes.push(write_node(&mark));
+        }
+        if !writes.is_empty() {
+            self.insist("store", async || self.store.commit(writes.clone()).await).await;
+        }
+        Prepared {
+            settings: settings(
+                self.config,
+                identity,
+                candidates.iter().map(|subnet| subnet.0.clone()).collect(),
+            ),
+            facts: NodeFacts {
+                instance: identity.instance.clone(),
+                limits,
+                primary: identity.primary.eni.clone(),
+            },
+            recovered: Recovered::in_record(&record),
+            record,
+            subnets: known_subnets(identity, candidates),
+            limits_are_builtin,
+        }
+    }
+
+    /// What another boot or another machine left is not about the pods that run here.
+    fn drop_foreign(
+        &self,
+        mut record: Record,
+        written: Option<&NodeMark>,
+        identity: &InstanceIdentity,
+        boot_id: &str,
+    ) -> Record {
+        let Some(written) = written else { return record };
+        if written.instance != identity.instance {
+            tracing::warn!(of = %written.instance, "the store is another instance's; nothing of it is used");
+            return Record::default();
+        }
+        if written.boot_id != boot_id {
+            tracing::info!(
+                assignments = record.holdings.len(),
+                "the node was rebooted; assignments are dropped"
+            );
+            record.holdings.clear();
+            record.enis.clear();
+        }
+        record
+    }
+
+    async fn limits<C: Cloud>(
+        &self,
+        cloud: &C,
+        instance_type: &InstanceType,
+        cached: &BTreeMap<InstanceType, InstanceLimits>,
+    ) -> (InstanceLimits, bool) {
+        if let Some(limits) = cached.get(instance_type) {
+            return (limits.clone(), false);
+        }
+        let found = self
+            .insist("limits of the instance type", async || {
+                match ask_limits(cloud, instance_type).await {
+                    Ok(limits) => Ok((limits, false)),
+                    Err(error) => match spur_quotas::builtin(instance_type.as_str()) {
+                        Some(limits) => {
+                            tracing::warn!(%error, %instance_type, "EC2 does not tell the limits; the built-in table does");
+                            Ok((limits, true))
+                        }
+                        None => Err(error),
+                    },
+                }
+            })
+            .await;
+        if !found.1 {
+            remember_limits(&self.store, instance_type, &found.0).await;
+        }
+        found
+    }
+
+    /// Subnets for new ENIs, most free addresses first, and their CIDRs.
+    async fn candidates<C: Cloud>(&self, cloud: &C, identity: &InstanceIdentity) -> Vec<(SubnetId, IpNet)> {
+        let configured = &self.config.pool.subnets;
+        if configured.is_empty() {
+            return vec![(identity.primary.subnet.clone(), identity.primary.subnet_cidr)];
+        }
+        self.insist("subnets of the configuration", async || {
+            let subnets =
+                cloud.subnets(&SubnetQuery::ByIds(configured.clone())).await.map_err(SubnetsError::Read)?;
+            usable(subnets, identity)
+        })
+        .await
+    }
+
+    /// Pods that run and that the record does not know keep their addresses.
+    async fn recover<C: Cloud>(&self, cloud: &C, identity: &InstanceIdentity, record: &mut Record) {
+        let wired = self
+            .insist("pods in the kernel", async || {
+                let kernel = Arc::clone(&self.kernel);
+                match tokio::task::spawn_blocking(move || kernel.wired_pods()).await {
+                    Ok(result) => result,
+                    Err(cause) => Err(super::kernel::KernelError {
+                        doing: "read the pods in the kernel",
+                        cause: cause.into(),
+                    }),
+                }
+            })
+            .await;
+        let unknown = unknown_pods(record, wired);
+        if unknown.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            pods = unknown.len(),
+            "pods run that the store does not know; their addresses stay theirs"
+        );
+        let query = EniQuery::OfInstance(identity.instance.clone());
+        let enis = self.insist("ENIs of the instance", async || cloud.enis(&query).await).await;
+        recover(record, &unknown, &enis, &identity.primary.eni, self.clock.now());
+    }
+}
+
+/// Asks EC2 for the limits of one type.
+pub(super) async fn ask_limits<C: Cloud>(
+    cloud: &C,
+    instance_type: &InstanceType,
+) -> Result<InstanceLimits, spur_cloud::CloudError> {
+    let mut answer = cloud.instance_limits(&BTreeSet::from([instance_type.clone()])).await?;
+    answer.remove(instance_type).ok_or_else(|| spur_cloud::CloudError {
+        api: spur_cloud::Api::DescribeInstanceTypes,
+        class: spur_cloud::ErrorClass::Bug,
+        code: None,
+        message: format!("the answer does not tell about {instance_type}"),
+        request_id: None,
+    })
+}
+
+/// Stores the limits, so that the next start need not ask.
+pub(super) async fn remember_limits(
+    store: &StoreHandle,
+    instance_type: &InstanceType,
+    limits: &InstanceLimits,
+) {
+    if let Err(error) = store.commit(vec![write_limits(instance_type, limits)]).await {
+        // The next start asks again, that is all.
+        tracing::warn!(error = %chain(&error), "the limits cannot be remembered");
+    }
+}
+
+/// The configured subnets cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum SubnetsError {
+    #[error("read pool.subnets")]
+    Read(#[source] spur_cloud::CloudError),
+    #[error("none of pool.subnets is in zone {zone} and {vpc}; expected at least one")]
+    NoneHere { zone: spur_cloud::AvailabilityZone, vpc: spur_cloud::VpcId },
+}
+
+fn usable(
+    mut subnets: Vec<Subnet>,
+    identity: &InstanceIdentity,
+) -> Result<Vec<(SubnetId, IpNet)>, SubnetsError> {
+    subnets.retain(|subnet| subnet.zone == identity.zone && subnet.vpc == identity.primary.vpc);
+    subnets.sort_by(|a, b| b.free_addresses.cmp(&a.free_addresses).then_with(|| a.id.cmp(&b.id)));
+    if subnets.is_empty() {
+        return Err(SubnetsError::NoneHere {
+            zone: identity.zone.clone(),
+            vpc: identity.primary.vpc.clone(),
+        });
+    }
+    Ok(subnets.into_iter().map(|subnet| (subnet.id, subnet.cidr)).collect())
+}
+
+fn known_subnets(
+    identity: &InstanceIdentity,
+    candidates: Vec<(SubnetId, IpNet)>,
+) -> BTreeMap<SubnetId, Ipv4Net> {
+    let interfaces = std::iter::once(&identity.primary).chain(identity.secondary.values());
+    let of_interfaces = interfaces.map(|facts| (facts.subnet.clone(), facts.subnet_cidr));
+    let v4 = of_interfaces.chain(candidates).filter_map(|(id, cidr)| match cidr {
+        IpNet::V4(cidr) => Some((id, cidr)),
+        IpNet::V6(_) => None,
+    });
+    v4.collect()
+}
+
+fn settings(config: &Config, identity: &InstanceIdentity, subnets: Vec<SubnetId>) -> PoolSettings {
+    let pool = &config.pool;
+    let groups = if pool.security_groups.is_empty() {
+        identity.primary.security_groups.clone()
+    } else {
+        pool.security_groups.clone()
+    };
+    PoolSettings {
+        targets: Targets {
+            warm_ip_target: pool.warm_ip_target,
+            minimum_ip_target: pool.minimum_ip_target,
+            max_above_warm: pool.max_above_warm,
+            max_enis: pool.max_enis,
+        },
+        eni: EniTemplate {
+            subnets,
+            security_groups: groups,
+            ownership: BTreeMap::from([
+                (CLUSTER_TAG.to_owned(), config.cluster_name.clone()),
+                (NODE_TAG.to_owned(), identity.instance.to_string()),
+            ]),
+            tags: pool.tags.clone(),
+            description: format!("spur: pods of {}", identity.instance),
+        },
+        timings: Timings {
+            cooldown: pool.cooldown,
+            shrink_delay: pool.shrink_delay,
+            reconcile: config.reconcile,
+            ..Timings::default()
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

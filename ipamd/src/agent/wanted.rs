@@ -1,0 +1,117 @@
+//! From what the pool, the configuration and the VPC say to what the kernel shall be. Pure: the same inputs give the same
+//! [`NodeWanted`].
+
+use crate::config::{NatOptions, VpcDestinations};
+use ipnet::{IpNet, Ipv4Net};
+use spur_cloud::{MacAddr, SubnetId};
+use spur_datapath::layout::EniOrdinal;
+use spur_datapath::node::{NatWanted, NodeWanted, PortRange, PrimaryEni, SecondaryEni};
+use spur_ipamd_core::{DatapathWanted, EniDatapath};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What does not come from the pool.
+#[derive(Debug, Clone)]
+pub(super) struct NodeInputs {
+    /// Hardware address of the primary ENI.
+    pub(super) primary_mac: MacAddr,
+    /// The node's primary address.
+    pub(super) primary_address: Ipv4Addr,
+    /// CIDRs of the VPC as last read.
+    pub(super) vpc_cidrs: Vec<IpNet>,
+    /// CIDRs of subnets.
+    pub(super) subnets: BTreeMap<SubnetId, Ipv4Net>,
+    /// Translation.
+    pub(super) nat: NatOptions,
+}
+
+/// Why the wanted state cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WantedError {
+    /// The subnet's CIDR was not learned yet.
+    #[error("the CIDR of {0} is not known yet")]
+    UnknownSubnet(SubnetId),
+    /// The ordinal is beyond what tables and rules are laid out for.
+    #[error("{eni} cannot be laid out")]
+    Ordinal {
+        /// The ENI.
+        eni: spur_cloud::EniId,
+        /// Why.
+        #[source]
+        cause: spur_datapath::layout::OrdinalError,
+    },
+    /// The port range is too small.
+    #[error("pool.natPortRange cannot be used")]
+    Ports(#[source] spur_datapath::node::PortRangeError),
+    /// An ENI's own address is not IPv4.
+    #[error("{0} has no primary IPv4 address")]
+    NoIpv4(spur_cloud::EniId),
+}
+
+/// The subnets of secondary ENIs whose CIDR is not known.
+#[must_use]
+pub(super) fn unknown_subnets(pool: &DatapathWanted, inputs: &NodeInputs) -> BTreeSet<SubnetId> {
+    let secondaries = pool.enis.iter().filter(|eni| eni.ordinal > 0).map(|eni| &eni.subnet);
+    secondaries.filter(|subnet| !inputs.subnets.contains_key(subnet)).cloned().collect()
+}
+
+/// What the kernel shall be.
+///
+/// # Errors
+/// When an input is missing or makes no sense; the kernel stays as it is then.
+pub(super) fn node_wanted(pool: &DatapathWanted, inputs: &NodeInputs) -> Result<NodeWanted, WantedError> {
+    let secondaries = pool.enis.iter().filter(|eni| eni.ordinal > 0).map(|eni| secondary(eni, inputs));
+    let nat = &inputs.nat;
+    let mut never: Vec<Ipv4Net> = nat.exclude.iter().copied().collect();
+    if nat.vpc_destinations == VpcDestinations::AllCidrs {
+        never.extend(inputs.vpc_cidrs.iter().filter_map(|cidr| match cidr {
+            IpNet::V4(cidr) => Some(*cidr),
+            IpNet::V6(_) => None,
+        }));
+    }
+    let local = if nat.outgoing { pool.enis.iter().flat_map(pod_addresses).collect() } else { Vec::new() };
+    Ok(NodeWanted {
+        primary: PrimaryEni { mac: kernel_mac(inputs.primary_mac), address: inputs.primary_address },
+        secondaries: secondaries.collect::<Result<_, _>>()?,
+        nat: NatWanted {
+            local,
+            never,
+            force: Vec::new(),
+            ports: PortRange::new(nat.first_port, nat.last_port).map_err(WantedError::Ports)?,
+        },
+    })
+}
+
+fn secondary(eni: &EniDatapath, inputs: &NodeInputs) -> Result<SecondaryEni, WantedError> {
+    let ordinal = EniOrdinal::new(eni.ordinal.into())
+        .map_err(|cause| WantedError::Ordinal { eni: eni.eni.clone(), cause })?;
+    let subnet = inputs.subnets.get(&eni.subnet);
+    let subnet = subnet.ok_or_else(|| WantedError::UnknownSubnet(eni.subnet.clone()))?;
+    let IpAddr::V4(primary) = eni.primary else { return Err(WantedError::NoIpv4(eni.eni.clone())) };
+    let address = Ipv4Net::new(primary, subnet.prefix_len());
+    Ok(SecondaryEni {
+        ordinal,
+        mac: kernel_mac(eni.mac),
+        address: address.expect("the prefix length comes from an IPv4 CIDR"),
+        // EC2's router is the first address after the subnet's own.
+        gateway: Ipv4Addr::from_bits(subnet.network().to_bits().saturating_add(1)),
+        pod_addresses: pod_addresses(eni).collect(),
+        mtu_bytes: None,
+    })
+}
+
+fn pod_addresses(eni: &EniDatapath) -> impl Iterator<Item = Ipv4Net> {
+    eni.addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(Ipv4Net::from(*address)),
+        IpAddr::V6(_) => None,
+    })
+}
+
+/// The kernel's type for a hardware address: the datapath knows nothing of clouds.
+#[must_use]
+pub(super) const fn kernel_mac(mac: MacAddr) -> spur_datapath::MacAddr {
+    spur_datapath::MacAddr::new(mac.octets())
+}
+
+#[cfg(test)]
+mod tests;

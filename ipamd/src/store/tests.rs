@@ -1,0 +1,208 @@
+//! Tests of the store: round trips, one agent only, damage of every kind, batching.
+
+use super::*;
+use std::time::Instant;
+
+fn open(dir: &Path) -> Result<(Store, Rows, Origin), StoreError> {
+    Store::open(dir, |rows| Ok(rows.clone()))
+}
+
+fn put(table: Table, key: &str, value: &str) -> Write {
+    Write { table, key: key.to_owned(), value: Some(value.as_bytes().to_vec()) }
+}
+
+fn filled(dir: &Path) -> Rows {
+    let (store, _, _) = open(dir).unwrap();
+    for number in 0..40 {
+        store
+            .commit(&[
+                put(
+                    Table::Assignments,
+                    &format!("pod-{number}"),
+                    &format!("10.0.0.{number} {}", "x".repeat(200)),
+                ),
+                put(Table::Cooldowns, &format!("10.0.1.{number}"), "1"),
+            ])
+            .unwrap();
+    }
+    drop(store);
+    open(dir).unwrap().1
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, rows, origin) = open(dir.path()).unwrap();
+    assert_eq!((rows.len(), origin), (0, Origin::Fresh));
+    store
+        .commit(&[
+            put(Table::Meta, "boot", "b"),
+            put(Table::Intents, "1", "c"),
+            put(Table::Limits, "m5", "l"),
+        ])
+        .unwrap();
+    store
+        .commit(&[
+            put(Table::Meta, "boot", "d"),
+            Write { table: Table::Intents, key: "1".into(), value: None },
+        ])
+        .unwrap();
+    store.commit(&[Write { table: Table::Intents, key: "never".into(), value: None }]).unwrap();
+    drop(store);
+    let (_store, rows, origin) = open(dir.path()).unwrap();
+    assert_eq!(origin, Origin::Restored);
+    let expected = [((Table::Meta, "boot"), "d"), ((Table::Limits, "m5"), "l")];
+    assert_eq!(
+        rows,
+        expected.into_iter().map(|((t, k), v)| ((t, k.to_owned()), v.as_bytes().to_vec())).collect()
+    );
+}
+
+#[test]
+fn a_second_agent_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _, _) = open(dir.path()).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Held(_)), "{error}");
+    assert!(error.to_string().contains("another agent uses the state directory"), "{error}");
+    drop(store);
+    assert!(open(dir.path()).is_ok());
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_an_error_and_nothing_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    assert!(matches!(open(&dir.path().join("file/state")), Err(StoreError::Directory(..))));
+    fs::create_dir_all(dir.path().join("state/agent.redb")).unwrap();
+    assert!(matches!(open(&dir.path().join("state")), Err(StoreError::Open(..))));
+    assert!(dir.path().join("state/agent.redb").is_dir());
+}
+
+#[test]
+fn a_newer_schema_is_set_aside_with_a_clear_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _, _) = open(dir.path()).unwrap();
+    store.commit(&[put(Table::Meta, SCHEMA_KEY, "7"), put(Table::Assignments, "a", "b")]).unwrap();
+    drop(store);
+    let (store, rows, origin) = open(dir.path()).unwrap();
+    let Origin::SetAside { kept, why } = origin else { panic!("{origin:?}") };
+    assert!(kept.exists() && rows.is_empty());
+    assert_eq!(why, "its schema is 7, and this agent reads 1");
+    store.commit(&[put(Table::Assignments, "c", "d")]).unwrap();
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().2, Origin::Restored);
+}
+
+/// Numbers that look random and are the same in every run.
+fn random(seed: &mut u64) -> usize {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    usize::try_from(*seed >> 16).unwrap()
+}
+
+/// Opens a damaged copy: it must be as it was, or an earlier commit of it (redb falls back to the commit before when the last one
+/// is torn), or set aside; never a panic, never rows that nobody wrote.
+fn open_damaged(bytes: &[u8], whole: &Rows, what: &str) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE), bytes).unwrap();
+    let started = Instant::now();
+    let (store, rows, origin) = open(dir.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert!(started.elapsed().as_secs() < 20, "{what}: took {:?}", started.elapsed());
+    for (key, value) in &rows {
+        assert_eq!(whole.get(key), Some(value), "{what}: a row that nobody wrote");
+    }
+    store.commit(&[put(Table::Assignments, "new", "row")]).unwrap_or_else(|error| panic!("{what}: {error}"));
+    drop(store);
+    let (_store, after, again) = open(dir.path()).unwrap();
+    assert_eq!(
+        (after.len(), again),
+        (rows.len() + 1, Origin::Restored),
+        "{what}: does not keep what it is given"
+    );
+    matches!(origin, Origin::SetAside { .. })
+}
+
+#[test]
+fn a_store_that_was_cut_short_never_stops_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = filled(dir.path());
+    let bytes = fs::read(dir.path().join(FILE)).unwrap();
+    let mut seed = 11;
+    let mut set_aside = 0;
+    for _ in 0..60 {
+        let length = random(&mut seed) % bytes.len();
+        set_aside += u32::from(open_damaged(&bytes[..length], &rows, &format!("cut to {length}")));
+    }
+    for length in [1, 8, 9, 63, 64, 320, 4095, 4096, 4097] {
+        set_aside += u32::from(open_damaged(&bytes[..length], &rows, &format!("cut to {length}")));
+    }
+    assert!(set_aside > 0);
+}
+
+#[test]
+fn a_store_with_flipped_bits_never_stops_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = filled(dir.path());
+    let bytes = fs::read(dir.path().join(FILE)).unwrap();
+    let mut seed = 12;
+    let mut set_aside = 0;
+    for round in 0..160 {
+        let mut damaged = bytes.clone();
+        // Half of the rounds hit the header, where a flip does the most harm.
+        let span = if round % 2 == 0 { 512 } else { damaged.len() };
+        let (at, bit) = (random(&mut seed) % span, random(&mut seed) % 8);
+        damaged[at] ^= 1 << bit;
+        set_aside += u32::from(open_damaged(&damaged, &rows, &format!("bit {bit} of byte {at} flipped")));
+    }
+    assert!(set_aside > 0);
+}
+
+#[test]
+fn a_store_full_of_garbage_or_torn_pages_never_stops_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = filled(dir.path());
+    let bytes = fs::read(dir.path().join(FILE)).unwrap();
+    let mut seed = 13;
+    for text in ["x", "not a database at all", "redb"] {
+        assert!(open_damaged(text.repeat(5000).as_bytes(), &rows, text));
+    }
+    for _ in 0..40 {
+        let mut damaged = bytes.clone();
+        let page = random(&mut seed) % (damaged.len() / 4096) * 4096;
+        damaged[page..page + 4096].fill(0);
+        open_damaged(&damaged, &rows, &format!("page at {page} torn"));
+    }
+}
+
+#[test]
+fn only_a_few_stores_are_kept_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..ASIDE_KEPT + 3 {
+        fs::write(dir.path().join(FILE), "garbage").unwrap();
+        drop(open(dir.path()).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let aside = fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("unusable"));
+    assert_eq!(aside.count(), ASIDE_KEPT);
+}
+
+#[tokio::test]
+async fn writes_that_come_together_are_committed_together_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _, _) = open(dir.path()).unwrap();
+    let (handle, task) = spawn_writer(store);
+    let commits: Vec<_> = (0..500)
+        .map(|number| handle.commit(vec![put(Table::Assignments, "same", &number.to_string())]))
+        .collect();
+    for commit in commits {
+        commit.await.unwrap();
+    }
+    drop(handle);
+    task.await.unwrap();
+    let (_store, rows, _) = open(dir.path()).unwrap();
+    assert_eq!(rows[&(Table::Assignments, "same".to_owned())], b"499");
+}
