@@ -116,3 +116,16 @@ impl ApiError {
         Code::InvalidParameterCombination.because(message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_witness_has_the_list_of_all_codes() {
+        let mut codes: Vec<&str> = Code::ALL.iter().map(|code| code.text()).collect();
+        codes.sort_unstable();
+        let listed: Vec<&str> = include_str!("../witness/codes.txt").lines().collect();
+        assert_eq!(listed, codes);
+    }
+}
