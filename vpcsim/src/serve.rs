@@ -65,7 +65,6 @@ pub fn run(scenario: &Scenario, listen: SocketAddr) -> Result<(), ServeError> {
     runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         let world = Arc::new(World::new(scenario, None));
-        world.settle().await;
         all(&world, listen, None, Vec::new(), &mut stop).await
     })
 }
@@ -79,23 +78,29 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
     built.map_err(ServeError::Runtime)
 }
 
-/// SIGTERM and SIGINT, caught from the moment this exists.
+/// SIGTERM, SIGINT and SIGHUP (the terminal went away), caught from the moment this exists.
 #[derive(Debug)]
 pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
     pub(crate) fn listen() -> Result<Self, ServeError> {
         let caught = |kind| signal(kind).map_err(ServeError::Signals);
-        Ok(Self { terminate: caught(SignalKind::terminate())?, interrupt: caught(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: caught(SignalKind::terminate())?,
+            interrupt: caught(SignalKind::interrupt())?,
+            hangup: caught(SignalKind::hangup())?,
+        })
     }
 
     async fn asked(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

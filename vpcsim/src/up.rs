@@ -156,7 +156,7 @@ fn live(scenario: &Scenario, layout: Layout, listen: SocketAddr) -> Result<(), U
         let worker =
             FabricWorker::start(fabric).map_err(|cause| UpError::Serve(ServeError::Thread(cause)))?;
         let world = Arc::new(World::new(scenario, Some(worker)));
-        world.settle().await;
+        world.settle().await.map_err(UpError::Fabric)?;
         serve::all(&world, listen, Some(api), metadata, &mut stop).await.map_err(UpError::Serve)
     })
 }

@@ -4,6 +4,7 @@
 //! ordered to follow while the lock is still held, so that orders keep the order of changes. A call is answered
 //! when the kernel has followed: an address that EC2 says is assigned is routed, one that was unassigned is not.
 
+use crate::fabric::FabricError;
 use crate::fabric::firewall::DropCount;
 use crate::fabric::plan::{AddressCheck, Port, Ports};
 use crate::fabric::worker::FabricWorker;
@@ -12,7 +13,7 @@ use spur_datapath::MacAddr;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use vpcsim_ec2::{
     Answer, Caller, Ec2, EniView, Happening, ImdsReply, ImdsRequest, Record, Scenario, SimTime, State,
 };
@@ -47,15 +48,24 @@ impl World {
             (answer, self.let_time_pass(&mut model))
         };
         self.changed.notify_one();
-        follow(followed).await;
+        if let Some(followed) = followed {
+            // To EC2's callers the call has succeeded; the fabric has logged what it could not do.
+            let _ = followed.await;
+        }
         tokio::time::sleep(answer.hold).await;
         answer
     }
 
     /// Brings the network up to what is due by now.
-    pub async fn settle(&self) {
+    ///
+    /// # Errors
+    /// What the fabric could not do. It has been logged, too.
+    pub async fn settle(&self) -> Result<(), FabricError> {
         let followed = self.let_time_pass(&mut self.model());
-        follow(followed).await;
+        match followed {
+            Some(followed) => followed.await,
+            None => Ok(()),
+        }
     }
 
     /// Lets what is due happen when it is due. Never ends.
@@ -73,7 +83,8 @@ impl World {
                     }
                 }
             }
-            self.settle().await;
+            // Logged; the next change tries again.
+            let _ = self.settle().await;
         }
     }
 
@@ -105,11 +116,12 @@ impl World {
     /// What the fabric dropped; nothing without a fabric.
     ///
     /// # Errors
-    /// In words, why the counters cannot be read.
-    pub async fn drops(&self) -> Result<Vec<DropCount>, String> {
-        let Some(fabric) = &self.fabric else { return Ok(Vec::new()) };
-        let read = fabric.drops().await.ok_or_else(|| "the fabric has ended".to_owned())?;
-        read.map_err(|error| crate::error::Chain(&error).to_string())
+    /// The counters cannot be read.
+    pub async fn drops(&self) -> Result<Vec<DropCount>, FabricError> {
+        match &self.fabric {
+            Some(fabric) => fabric.drops().await,
+            None => Ok(Vec::new()),
+        }
     }
 
     fn model(&self) -> MutexGuard<'_, Ec2> {
@@ -117,20 +129,16 @@ impl World {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn let_time_pass(&self, model: &mut Ec2) -> Option<oneshot::Receiver<()>> {
+    fn let_time_pass(
+        &self,
+        model: &mut Ec2,
+    ) -> Option<impl Future<Output = Result<(), FabricError>> + Send + use<>> {
         let news = model.advance(self.clock.now());
         for happening in &news {
             tell(happening);
         }
         let fabric = self.fabric.as_ref().filter(|_| !news.is_empty())?;
         Some(fabric.sync(ports_of(&model.state())))
-    }
-}
-
-async fn follow(followed: Option<oneshot::Receiver<()>>) {
-    if let Some(followed) = followed {
-        // A fabric that has ended has said so in the log.
-        let _ = followed.await;
     }
 }
 

@@ -60,6 +60,12 @@ pub enum FabricError {
         /// The ENI.
         eni: String,
     },
+    /// Steps of one sync; each has been undone.
+    #[error("follow the model in {} of its steps, the first: {}", .0.len(), first_of(.0))]
+    Steps(Vec<(Option<Step>, FabricError)>),
+    /// The thread that does the work has ended.
+    #[error("the fabric's thread has ended")]
+    Ended,
     /// The model speaks of a node that the scenario did not have.
     #[error("no node {node:?} in this world")]
     NoNode {
@@ -77,6 +83,13 @@ pub enum FabricError {
         #[source]
         cause: std::io::Error,
     },
+}
+
+fn first_of(failed: &[(Option<Step>, FabricError)]) -> String {
+    failed
+        .first()
+        .map(|(step, error)| format!("{step:?}: {}", crate::error::Chain(error)))
+        .unwrap_or_default()
 }
 
 impl Fabric {
@@ -99,7 +112,7 @@ impl Fabric {
     ///
     /// # Errors
     /// Everything that failed; the next sync tries it again.
-    pub fn sync(&mut self, wanted: &Ports) -> Result<(), Vec<(Option<Step>, FabricError)>> {
+    pub fn sync(&mut self, wanted: &Ports) -> Result<(), FabricError> {
         let mut failed = Vec::new();
         // First, because a node may send as soon as it sees the netdev.
         if let Err(error) = self.firewall.guard(wanted) {
@@ -111,7 +124,7 @@ impl Fabric {
                 Err(error) => failed.push((Some(step), error)),
             }
         }
-        if failed.is_empty() { Ok(()) } else { Err(failed) }
+        if failed.is_empty() { Ok(()) } else { Err(FabricError::Steps(failed)) }
     }
 
     fn take(&mut self, step: &Step) -> Result<(), FabricError> {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 enum Order {
-    Sync { wanted: Ports, done: oneshot::Sender<()> },
+    Sync { wanted: Ports, done: oneshot::Sender<Result<(), FabricError>> },
     Drops { reply: oneshot::Sender<Result<Vec<DropCount>, FabricError>> },
 }
 
@@ -33,18 +33,24 @@ impl FabricWorker {
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
 
-    /// Orders the fabric to carry `wanted`; the receiver hears when the kernel does.
-    pub fn sync(&self, wanted: Ports) -> oneshot::Receiver<()> {
+    /// Orders the fabric to carry `wanted`, at once; what is returned ends when the kernel does.
+    ///
+    /// # Errors
+    /// What the fabric could not do. It has been logged, too.
+    pub fn sync(&self, wanted: Ports) -> impl Future<Output = Result<(), FabricError>> + Send + use<> {
         let (done, heard) = oneshot::channel();
         self.order(Order::Sync { wanted, done });
-        heard
+        async { heard.await.unwrap_or(Err(FabricError::Ended)) }
     }
 
-    /// Asks for the counters of dropped packets; `None` when the thread has ended.
-    pub async fn drops(&self) -> Option<Result<Vec<DropCount>, FabricError>> {
+    /// Asks for the counters of dropped packets.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn drops(&self) -> Result<Vec<DropCount>, FabricError> {
         let (reply, heard) = oneshot::channel();
         self.order(Order::Drops { reply });
-        heard.await.ok()
+        heard.await.unwrap_or(Err(FabricError::Ended))
     }
 
     fn order(&self, order: Order) {
@@ -69,10 +75,12 @@ fn work(mut fabric: Fabric, inbox: &mpsc::Receiver<Order>) {
     while let Ok(order) = inbox.recv() {
         match order {
             Order::Sync { wanted, done } => {
-                for (step, error) in fabric.sync(&wanted).err().unwrap_or_default() {
-                    tracing::error!(?step, error = %crate::error::Chain(&error), "the fabric is out of step");
+                let synced = fabric.sync(&wanted);
+                if let Err(error) = &synced {
+                    tracing::error!(error = %crate::error::Chain(error), "the fabric is out of step");
                 }
-                let _ = done.send(());
+                // Nobody waits when the caller has hung up.
+                let _ = done.send(synced);
             }
             Order::Drops { reply } => {
                 let _ = reply.send(fabric.drops());

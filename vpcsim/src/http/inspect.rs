@@ -35,7 +35,8 @@ async fn state(State(world): State<Arc<World>>) -> Response {
 async fn drops(State(world): State<Arc<World>>) -> Response {
     match world.drops().await {
         Ok(drops) => Json(drops).into_response(),
-        Err(problem) => {
+        Err(error) => {
+            let problem = crate::error::Chain(&error).to_string();
             (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "problem": problem }))).into_response()
         }
     }
