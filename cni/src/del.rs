@@ -1,8 +1,8 @@
 //! DEL: clean the kernel (interface, routes, known flows), then release the address; whatever is already gone is fine. It needs neither the pod's namespace nor
 //! a previous result. The kernel comes first, so that the agent never sees an address as free that a veth still answers for.
 //!
-//! When the agent is away the release is spooled durably and DEL succeeds: a runtime that cannot delete keeps a dead pod.
-//! When the agent answers but refuses, DEL fails and the runtime retries.
+//! When the agent is away, or not ready to take it, the release is spooled durably and DEL succeeds: a runtime that cannot
+//! delete keeps a dead pod. When the agent works but fails at this release, DEL fails and the runtime retries.
 
 use crate::agent::{Agent, AgentError};
 use crate::failure::Failure;
@@ -70,10 +70,13 @@ pub(crate) fn forget_spooled(path: &Path, log: &Log) {
     }
 }
 
-/// An agent that does not speak our protocol is away, too: the one that replaces it will.
+/// An agent that starts, stops or does not speak our protocol cannot take releases, and one that can will come. An agent that
+/// works and fails at this one release is another matter: the runtime has to see that, and tries again.
 fn is_away(error: &AgentError) -> bool {
     match error {
-        AgentError::Refused(refusal) => refusal.kind == RefusalKind::Version,
+        AgentError::Refused(refusal) => {
+            matches!(refusal.kind, RefusalKind::NotReady | RefusalKind::TryAgain | RefusalKind::Version)
+        }
         _ => true,
     }
 }

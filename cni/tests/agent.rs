@@ -157,7 +157,10 @@ fn c37_a_release_that_nobody_takes_is_spooled_and_del_succeeds() {
     broken.extend(
         garbage().into_iter().map(|(_, bytes)| FakeAgent::start(move |_| Behaviour::Bytes(bytes.clone()))),
     );
-    broken.push(FakeAgent::start(|_| Behaviour::Answer(refused(RefusalKind::Version, "I speak 7"))));
+    broken.extend(
+        [RefusalKind::Version, RefusalKind::NotReady, RefusalKind::TryAgain]
+            .map(|kind| FakeAgent::start(move |_| Behaviour::Answer(refused(kind, "not now")))),
+    );
     for agent in broken {
         for _ in 0..2 {
             del_to(&agent).run().assert_silent_success();
@@ -179,12 +182,10 @@ fn c37_a_release_that_can_neither_be_sent_nor_kept_fails_with_11() {
 }
 
 #[test]
-fn c37_an_agent_that_refuses_is_alive_and_del_is_tried_again() {
-    for (kind, code) in
-        [(RefusalKind::NotReady, 11), (RefusalKind::TryAgain, 11), (RefusalKind::Internal, 999)]
-    {
-        let agent = FakeAgent::start(move |_| Behaviour::Answer(refused(kind, "later")));
-        assert!(del_to(&agent).run().failure(code).contains("later"));
+fn c37_an_agent_that_works_but_fails_makes_del_fail() {
+    for (kind, code) in [(RefusalKind::Internal, 999), (RefusalKind::Invalid, 7)] {
+        let agent = FakeAgent::start(move |_| Behaviour::Answer(refused(kind, "the disk is full")));
+        assert!(del_to(&agent).run().failure(code).contains("the disk is full"));
         assert!(agent.spooled().is_empty(), "{kind:?}");
     }
 }

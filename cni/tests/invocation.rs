@@ -1,5 +1,6 @@
 //! Statements about invocation, validation and VERSION that need nothing but the binary: environment and standard input in,
 //! standard output and exit code out. No agent listens in any of these tests, and nothing may be changed in any.
+//! What would have to be wired to be tested is elsewhere; every success here is a DEL that finds nothing to do.
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Statements that need the kernel: the plugin runs in a namespace that stands for the node and wires pods in others. `ip` is the
 //! independent witness. Each test makes its own namespaces and removes them; without privileges the tests fail.
+//! The plugin itself gets no help: what a runtime would pass is all it has.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;

@@ -9,6 +9,9 @@ use std::io::{self, Read, Write};
 /// 110 bytes) for each of a node's pods, of which large nodes run more than 700.
 pub const MAX_FRAME: u32 = 1024 * 1024;
 
+/// Room for everything but GC's lists: one read then takes a whole frame.
+const USUAL_FRAME: usize = 4096;
+
 /// A frame could not be exchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -48,8 +51,8 @@ pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<T, Fram
     if length > MAX_FRAME {
         return Err(FrameError::TooLong(length.into()));
     }
-    // Not `read_exact` into `length` zeroed bytes: memory follows what really comes.
-    let mut bytes = Vec::new();
+    // Not `read_exact` into `length` zeroed bytes: beyond what most frames need, memory follows what really comes.
+    let mut bytes = Vec::with_capacity((length as usize + 1).min(USUAL_FRAME));
     stream.take(length.into()).read_to_end(&mut bytes).map_err(FrameError::Io)?;
     if bytes.len() < length as usize {
         return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));

@@ -1,4 +1,6 @@
-//! What is a mistake in a configuration, what is tolerated, and that all mistakes come at once.
+//! What is a mistake in a configuration, what is tolerated, and that all mistakes come at once. Each mistake is checked for its
+//! code and for naming key and value, because that is what an operator gets to see.
+//! Arbitrary configurations are for the property tests of requests.
 
 use super::*;
 use crate::code::Code;

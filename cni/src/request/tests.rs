@@ -1,4 +1,6 @@
 //! Hostile environments and configurations: nothing panics, what is accepted is what the rules say, and mistakes add up.
+//! The generators stay near what runtimes send, because noise alone is refused at the first door and tests nothing behind it.
+//! No namespace is opened here: a generated path could lead anywhere.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,4 +1,6 @@
-//! Golden results: what runtimes and chained plugins read, per spec version.
+//! Golden results: what runtimes and chained plugins read, per spec version. The text is compared byte for byte, so that a key
+//! that moves, appears or is renamed shows here and not on somebody's node.
+//! That the kernel is as these results say is for the tests that wire real pods.
 
 use super::*;
 

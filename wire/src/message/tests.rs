@@ -1,5 +1,6 @@
 //! Golden frames: what is on the socket, byte for byte, so that a change an older plugin or agent would misread shows as a
 //! failing test. And: bytes from the socket never panic.
+//! A golden text may gain a field, never lose or rename one without a new version of the protocol.
 
 use super::*;
 use crate::{MAX_FRAME, read_frame, write_frame};

@@ -1,4 +1,6 @@
-//! What must hold between the plugin that writes a release and the agent that reads it later.
+//! What must hold between the plugin that writes a release and the agent that reads it later: nothing is lost, nothing is
+//! mistaken for another, and one bad file does not hide the good ones.
+//! Durability itself (a power loss) is not tested here, only that the order of calls leaves no half-written name.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
