@@ -4,8 +4,10 @@
 //! namespace, on no path. Named namespaces are bind mounts under `/run/netns`, as `ip netns` makes them.
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -107,7 +109,7 @@ impl NetNs {
         )
         .map_err(|errno| NsError::Open { path: path.clone(), cause: errno.into() })?;
         let nsfs = rustix::fs::fstatfs(&fd).is_ok_and(|fs| fs.f_type == NSFS_MAGIC);
-        if !nsfs {
+        if !nsfs || !is_network(&fd) {
             return Err(NsError::NotANamespace { path });
         }
         Ok(Self { fd, path })
@@ -217,6 +219,36 @@ impl AsFd for NetNs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// `NS_GET_NSTYPE` of linux/nsfs.h: answers with the `CLONE_NEW…` flag of the namespace's kind.
+struct KindOfNamespace;
+
+// SAFETY: the request takes no argument (as_ptr() is null) and writes nothing; its answer is the return value.
+#[expect(unsafe_code, reason = "rustix leaves the meaning of an ioctl to its caller")]
+unsafe impl Ioctl for KindOfNamespace {
+    type Output = i32;
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        ioctl::opcode::none(0xb7, 3)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        std::ptr::null_mut()
+    }
+
+    unsafe fn output_from_ptr(answer: IoctlOutput, _: *mut c_void) -> rustix::io::Result<i32> {
+        Ok(answer)
+    }
+}
+
+/// Of a file in nsfs: whether it is a *network* namespace, not another kind.
+fn is_network(fd: &OwnedFd) -> bool {
+    // SAFETY: the file is in nsfs, whose ioctls these are.
+    #[expect(unsafe_code, reason = "an ioctl means something else on another kind of file")]
+    let kind = unsafe { ioctl::ioctl(fd, KindOfNamespace) };
+    kind.is_ok_and(|kind| kind.cast_unsigned() == UnshareFlags::NEWNET.bits())
 }
 
 /// `NSFS_MAGIC` of linux/magic.h.

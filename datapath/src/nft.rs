@@ -7,6 +7,7 @@
 //!
 //! What is not expressible here is not used by Spur. IPv4 keys only for now; an `ip6` twin of a table is a table of its own.
 
+mod encode;
 mod expr;
 mod read;
 mod set;

@@ -383,8 +383,7 @@ pub fn remove(host: &mut Netlink, removal: &PodRemoval) -> Result<Removed, PodEr
         return Ok(Removed::Newer { mac: link.mac });
     }
     // A route table that cannot be read must not keep the pair alive: its routes go with it.
-    let mut routes = host.routes(Some(removal.pods_table)).unwrap_or_default();
-    routes.retain(|route| route.link == Some(link.index));
+    let routes = host.routes_on(removal.pods_table, link.index).unwrap_or_default();
     let mut requests: Vec<Request> =
         routes.iter().map(|route| Request::remove_route(route).or_gone()).collect();
     requests.push(Request::remove_link(link.index).or_gone());

@@ -5,8 +5,12 @@
 //! are kept in the error; no answer within [`PATIENCE`] is an error and not a hang. Requests of one batch are *not* atomic in
 //! route netlink: later ones apply although an earlier one failed.
 
+mod error;
+
+pub use error::NetlinkError;
+
 use crate::codec::{Attributes, F_DUMP, HEADER, Message, Received, split, text, u16_at, u32_at};
-use crate::netns::{NetNs, NsError};
+use crate::netns::NetNs;
 use netlink_sys::SocketAddr;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -35,75 +39,6 @@ const F_CAPPED: u16 = 0x100;
 const F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// A conversation with the kernel failed.
-#[derive(Debug, thiserror::Error)]
-pub enum NetlinkError {
-    /// No socket.
-    #[error("open a netlink socket")]
-    Open(#[source] io::Error),
-    /// The namespace could not be entered.
-    #[error("open a netlink socket in another network namespace")]
-    Namespace(#[source] NsError),
-    /// The request did not reach the kernel.
-    #[error("send to the kernel: {what}")]
-    Send {
-        /// What we wanted.
-        what: String,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
-    /// The answer did not reach us.
-    #[error("receive the kernel's answer: {what}")]
-    Receive {
-        /// What we wanted.
-        what: String,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
-    /// The kernel refused.
-    #[error("{what}{}", .detail.as_deref().map(|said| format!(" (kernel: {said})")).unwrap_or_default())]
-    Refused {
-        /// What we wanted.
-        what: String,
-        /// The kernel's explanation, where it gave one.
-        detail: Option<String>,
-        /// Why.
-        #[source]
-        errno: Errno,
-    },
-    /// The kernel's bytes make no sense to us.
-    #[error("{what}: the kernel's answer cannot be read")]
-    Garbled {
-        /// What we wanted.
-        what: String,
-    },
-    /// A dump was interrupted by changes each time.
-    #[error("{what}: kept changing while it was read")]
-    Unsteady {
-        /// What we wanted.
-        what: String,
-    },
-    /// A request cannot be expressed.
-    #[error("{what}: longer than a netlink message can be")]
-    TooLong {
-        /// What we wanted.
-        what: String,
-    },
-}
-
-impl NetlinkError {
-    /// The kernel's error number when it refused.
-    #[must_use]
-    pub fn errno(&self) -> Option<Errno> {
-        match self {
-            Self::Refused { errno, .. } => Some(*errno),
-            _ => None,
-        }
-    }
-}
-
 /// One thing to ask, with its name for errors and the refusals that mean "already so".
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
@@ -119,7 +54,7 @@ pub(crate) struct Socket {
     inner: netlink_sys::Socket,
     sequence: u32,
     buffer: Vec<u8>,
-    /// A dump ended in the middle: what is still queued must be skipped, which the sequence check does.
+    /// To what the send buffer was raised; 0 is the default.
     send_buffer: usize,
 }
 
@@ -170,10 +105,9 @@ impl Socket {
 
     /// Listens to a multicast group; nothing is asked on such a socket, and it waits without end.
     pub(crate) fn listen(protocol: isize, group: u32) -> io::Result<Self> {
-        let mut socket = Self::make(protocol)?;
+        let socket = Self::make(protocol)?;
         socket.inner.add_membership(group)?;
         rustix::net::sockopt::set_socket_timeout(&socket.inner, rustix::net::sockopt::Timeout::Recv, None)?;
-        socket.sequence = 0;
         Ok(socket)
     }
 
@@ -406,4 +340,44 @@ fn explanation(received: &Received) -> Option<String> {
         _ => 4 + u32_at(&received.payload, 4)? as usize,
     };
     Attributes::after(&received.payload, skip.next_multiple_of(4)).find(NLMSGERR_ATTR_MSG).map(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_of_any_length_are_judged_without_panic() {
+        let ask = Ask { what: "test".into(), message: Message::new(0, 0, &[]), tolerated: &[Errno::EXIST] };
+        for kind in [NLMSG_ERROR, NLMSG_DONE] {
+            for flags in [0, F_ACK_TLVS, F_ACK_TLVS | F_CAPPED] {
+                for length in 0..40 {
+                    for fill in [0, 1, 0x7f, 0x80, 0xff] {
+                        let _ =
+                            judge(&ask, &Received { kind, flags, sequence: 1, payload: vec![fill; length] });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_the_kernels_words_and_a_tolerated_one_is_done() {
+        let mut payload = (-17_i32).to_ne_bytes().to_vec();
+        payload.extend([0; HEADER]);
+        let mut words = Vec::new();
+        assert!(
+            Message::new(0, 0, &[]).put_str(NLMSGERR_ATTR_MSG, "File is there").finish_into(0, &mut words)
+        );
+        payload.extend(&words[HEADER..]);
+        let received = Received { kind: NLMSG_ERROR, flags: F_ACK_TLVS | F_CAPPED, sequence: 1, payload };
+        let mut ask = Ask { what: "add it".into(), message: Message::new(0, 0, &[]), tolerated: &[] };
+        let refused = judge(&ask, &received).unwrap_err();
+        assert_eq!(
+            (refused.to_string().as_str(), refused.errno()),
+            ("add it (kernel: File is there)", Some(Errno::EXIST))
+        );
+        ask.tolerated = &[Errno::EXIST];
+        assert!(!judge(&ask, &received).unwrap());
+    }
 }

@@ -239,6 +239,10 @@ fn named_namespaces_are_made_found_entered_and_removed() {
     assert!(NetNs::delete_pinned(&a.name).unwrap());
     assert!(!NetNs::delete_pinned(&a.name).unwrap());
     assert!(NetNs::open_named(&a.name).unwrap_err().is_gone());
+    assert!(
+        NetNs::open("/proc/self/ns/mnt").unwrap_err().is_gone(),
+        "a mount namespace is no network namespace"
+    );
     assert!(NetNs::open("/proc/self/status").unwrap_err().is_gone(), "a plain file is no namespace");
 }
 

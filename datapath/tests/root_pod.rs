@@ -164,7 +164,9 @@ fn a_dual_stack_pod_is_reachable_by_both_families() {
     host.ensure_rule(&rule).unwrap();
     node.ip("-6 addr add fd00::1/128 dev lo nodad");
     pod::add(&mut host, &a.ns, &wiring, &mut every_step).unwrap();
-    assert!(a.pings("10.0.1.10") && a.pings("fd00::1"));
+    assert!(a.pings("10.0.1.10"), "IPv4");
+    // The kernel makes an IPv6 address usable from a work queue, a moment after the answer to the request.
+    assert!((0..5).any(|_| a.pings("fd00::1")), "IPv6");
     pod::remove(&mut host, &PodRemoval::of(&wiring)).unwrap();
 }
 

@@ -195,13 +195,31 @@ impl Netlink {
     /// # Errors
     /// When the kernel's list cannot be read.
     pub fn routes(&mut self, table: Option<TableId>) -> Result<Vec<RouteSpec>, NetlinkError> {
+        self.list_routes(table, None)
+    }
+
+    /// Routes of one table that lead to one link: the kernel filters, so that other pods' routes cost nothing.
+    ///
+    /// # Errors
+    /// When the kernel's list cannot be read.
+    pub fn routes_on(&mut self, table: TableId, link: LinkIndex) -> Result<Vec<RouteSpec>, NetlinkError> {
+        self.list_routes(Some(table), Some(link))
+    }
+
+    fn list_routes(
+        &mut self,
+        table: Option<TableId>,
+        link: Option<LinkIndex>,
+    ) -> Result<Vec<RouteSpec>, NetlinkError> {
         let mut routes = Vec::new();
-        for ask in route::dumps(table) {
-            for received in self.socket.dump(&ask)? {
-                let decoded = route::decode(&received.payload);
-                routes.extend(decoded.filter(|route| table.is_none_or(|table| route.table == table)));
-            }
+        for ask in route::dumps(table, link) {
+            routes.extend(
+                self.socket.dump(&ask)?.iter().filter_map(|received| route::decode(&received.payload)),
+            );
         }
+        // A kernel before 4.20 does not filter.
+        routes.retain(|route| table.is_none_or(|table| route.table == table));
+        routes.retain(|route| link.is_none() || route.link == link);
         Ok(routes)
     }
 

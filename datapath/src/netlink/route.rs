@@ -192,14 +192,17 @@ const fn kind_number(kind: RouteKind) -> u8 {
     }
 }
 
-/// One dump per family: a filter for a table is refused for "any family".
-pub(super) fn dumps(table: Option<TableId>) -> Vec<Ask> {
+/// One dump per family: a filter is refused for "any family".
+pub(super) fn dumps(table: Option<TableId>, link: Option<LinkIndex>) -> Vec<Ask> {
     let dump = |family| {
         let mut head = [0; HEADER];
         head[0] = family;
         let mut message = Message::new(RTM_GETROUTE, F_DUMP, &head);
         if let Some(table) = table {
             message.put_u32(RTA_TABLE, table.number());
+        }
+        if let Some(link) = link {
+            message.put_u32(RTA_OIF, link.number());
         }
         let what =
             table.map_or_else(|| "list the routes".into(), |table| format!("list the routes of {table}"));

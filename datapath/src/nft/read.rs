@@ -155,3 +155,24 @@ fn element(attributes: Attributes<'_>) -> Option<Element> {
         verdict.and_then(|verdict| Verdict::from_code(number(verdict, 1)?, verdict.find(2).map(text)));
     Some(Element { key, is_end: number(attributes, 3).unwrap_or_default() & 1 != 0, verdict })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_take_any_bytes_without_panic() {
+        let mut state = 1_u32;
+        for length in 0..120 {
+            for _ in 0..40 {
+                let mut random = || {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 24).to_le_bytes()[0] % 20
+                };
+                let payload: Vec<u8> = (0..length).map(|_| random()).collect();
+                let received = Received { kind: 0, flags: 0, sequence: 0, payload };
+                let _ = (tag(&received), base(attributes(&received)), element(attributes(&received)));
+            }
+        }
+    }
+}

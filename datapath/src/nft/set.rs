@@ -4,7 +4,8 @@
 //! address *behind* the last; a range that ends at 255.255.255.255 has no end element. Ranges must not overlap, so prefixes are
 //! aggregated before they are encoded; in a map, where aggregation would lose verdicts, the longer prefix wins.
 
-use super::expr::{Verdict, name_bytes};
+use super::encode::name_bytes;
+use super::expr::Verdict;
 use crate::IfName;
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
