@@ -8,6 +8,7 @@
 //! The fabric answers ARP for everything that it routes (`proxy_arp`), so an address that nobody has must not be routed:
 //! a blackhole for each VPC range stands below the host routes of the ports. Nothing in the fabric ever asks by ARP.
 
+use super::port::IFAPROT_UNSPEC;
 use super::{FabricError, MTU_BYTES, ROUTER_MAC};
 use ipnet::{IpNet, Ipv4Net};
 use spur_datapath::netlink::{
@@ -109,7 +110,7 @@ impl Place {
     /// An address without a route of its own, on the loopback.
     fn answer_for(&mut self, address: Ipv4Addr, scope: AddressScope) -> Result<(), FabricError> {
         let lo = self.index_of("lo")?;
-        let spec = AddressSpec { scope, ..AddressSpec::new(lo, host(address)) };
+        let spec = AddressSpec { scope, protocol: IFAPROT_UNSPEC, ..AddressSpec::new(lo, host(address)) };
         self.netlink.ensure_address(&spec).map_err(FabricError::Kernel).map(drop)
     }
 

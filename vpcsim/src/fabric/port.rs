@@ -92,7 +92,11 @@ fn configure_primary(node: &mut Place, name: &IfName, port: &Port) -> Result<(),
     let link = node.netlink.index_of(name).map_err(FabricError::Kernel)?;
     let address =
         Ipv4Net::new(port.primary, port.subnet.prefix_len()).unwrap_or_else(|_| port.primary.into());
-    let address = AddressSpec { no_prefix_route: false, ..AddressSpec::new(link, IpNet::V4(address)) };
+    let address = AddressSpec {
+        no_prefix_route: false,
+        protocol: IFAPROT_UNSPEC,
+        ..AddressSpec::new(link, IpNet::V4(address))
+    };
     let gateway = gateway_of(port.subnet).into();
     node.netlink
         .set_link(link, &up())
@@ -106,6 +110,9 @@ fn configure_primary(node: &mut Place, name: &IfName, port: &Port) -> Result<(),
 
 /// `RTPROT_DHCP`: so that nobody takes the image's route for a route of Spur's.
 const RTPROT_DHCP: u8 = 16;
+
+/// `IFAPROT_UNSPEC`: so that nobody takes the image's addresses for addresses of Spur's.
+pub(crate) const IFAPROT_UNSPEC: u8 = 0;
 
 #[cfg(test)]
 mod tests {
