@@ -6,6 +6,7 @@ use crate::record::{AttachmentKey, Holding, IntentId};
 use crate::time::Timestamp;
 use spur_cloud::EniId;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 /// What becomes of an address.
@@ -41,6 +42,8 @@ pub(crate) struct Slot {
     pub(crate) eni: EniId,
     /// What becomes of it.
     pub(crate) state: State,
+    /// When EC2 last gave it: a reading may not show it until some time later.
+    pub(crate) given: Timestamp,
     /// EC2 does not show it.
     pub(crate) missing: bool,
 }
@@ -98,20 +101,23 @@ impl AddressTable {
         }
     }
 
+    /// Notes that EC2 gave the address again.
+    pub(crate) fn give_again(&mut self, address: IpAddr, given: Timestamp) {
+        if let Some(slot) = self.slots.get_mut(&address) {
+            (slot.given, slot.missing) = (given, false);
+        }
+    }
+
     /// The address of a holder, while it is granted, held or released.
     pub(crate) fn of(&self, key: &AttachmentKey) -> Option<IpAddr> {
         self.holders.get(key).copied()
     }
 
     /// Adds an address that is not there yet.
-    pub(crate) fn add(&mut self, address: IpAddr, eni: EniId, state: State) {
-        if !self.slots.contains_key(&address) {
-            self.slots.insert(
-                address,
-                Slot { eni, state: State::Free { since: Timestamp::default() }, missing: false },
-            );
-            self.set(address, state);
-        }
+    pub(crate) fn add(&mut self, address: IpAddr, eni: EniId, state: State, given: Timestamp) {
+        let Entry::Vacant(slot) = self.slots.entry(address) else { return };
+        slot.insert(Slot { eni, state: State::Free { since: given }, given, missing: false });
+        self.set(address, state);
     }
 
     /// Changes the state and keeps the index of holders true.

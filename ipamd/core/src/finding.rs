@@ -60,13 +60,6 @@ pub enum Finding {
         /// So many.
         limit: u32,
     },
-    /// EC2 says that an ENI may have fewer addresses than its type.
-    LowerAddressLimit {
-        /// The ENI.
-        eni: EniId,
-        /// So many, the primary one included.
-        limit: u32,
-    },
     /// An attachment did not come about in time. Given up.
     AttachTimedOut {
         /// The ENI.
@@ -92,7 +85,6 @@ impl Finding {
             Self::EniGone { .. } => "eni_gone",
             Self::ForeignEni { .. } => "foreign_eni",
             Self::LowerEniLimit { .. } => "lower_eni_limit",
-            Self::LowerAddressLimit { .. } => "lower_address_limit",
             Self::AttachTimedOut { .. } => "attach_timed_out",
             Self::BadAnswer { .. } => "bad_answer",
         }
@@ -118,7 +110,6 @@ impl fmt::Display for Finding {
             Self::EniGone { eni } => write!(f, "{eni} is not attached any more: removed"),
             Self::ForeignEni { eni } => write!(f, "{eni} is not ours: left alone"),
             Self::LowerEniLimit { limit } => write!(f, "EC2 allows {limit} ENIs here"),
-            Self::LowerAddressLimit { eni, limit } => write!(f, "EC2 allows {limit} addresses on {eni}"),
             Self::AttachTimedOut { eni } => write!(f, "{eni} was not attached in time: given up"),
             Self::BadAnswer { what } => write!(f, "EC2's answer makes no sense: {what}"),
         }

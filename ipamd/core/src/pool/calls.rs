@@ -10,6 +10,7 @@ use crate::eni::{EniState, Leaving, Phase, Role, Uncertain, record_of};
 use crate::event::CallDone;
 use crate::finding::Finding;
 use crate::record::{Intent, IntentId, StoreChange};
+use crate::time::Timestamp;
 use crate::wait::Wait;
 use spur_cloud::{AddressRequest, Api, Assigned, CloudError, CreateEni, Eni, EniId, EniQuery, ErrorClass};
 use std::collections::BTreeSet;
@@ -188,7 +189,7 @@ impl Pool {
         match request {
             AddressRequest::Addresses(asked) => {
                 for address in asked {
-                    self.table.set_missing(*address, false);
+                    self.table.give_again(*address, self.now);
                 }
             }
             AddressRequest::Count(_) | AddressRequest::Prefixes(_) => {
@@ -201,25 +202,32 @@ impl Pool {
 
     /// Takes an address into the stock that EC2 just gave to one of our ENIs.
     fn take_up(&mut self, address: IpAddr, eni: &EniId) {
-        self.dig_up(address);
+        let unclear = self.dig_up(address);
         if self.table.get(address).is_some() {
             let what = format!("{address} was given to {eni}, but is there already");
             self.out.push(Action::Report(Finding::BadAnswer { what }));
             return;
         }
-        let rests = self.resting.remove(&address).map(|until| State::Cooling { until });
-        self.table.add(address, eni.clone(), rests.unwrap_or(State::Free { since: self.now }));
+        let rests = self.resting.remove(&address).into_iter().chain(unclear).max();
+        let state = rests.map_or(State::Free { since: self.now }, |until| State::Cooling { until });
+        self.table.add(address, eni.clone(), state, self.now);
     }
 
     /// An address that was given back was given to us again: a restart must not finish the old release with it. What says so
-    /// rides along with the transaction that hands the address out, at the latest.
-    fn dig_up(&mut self, address: IpAddr) {
+    /// rides along with the transaction that hands the address out, at the latest. If a call to give it back had no clear
+    /// outcome, it may come late and take the address again: until a reading would show that, the address rests.
+    fn dig_up(&mut self, address: IpAddr) -> Option<Timestamp> {
+        let timings = &self.settings.timings;
+        let late = self.now.after(timings.settle.saturating_add(timings.reconcile.saturating_mul(2)));
+        let mut rests = None;
         for (intent, release) in &mut self.releases {
             if matches!(release.phase, Releasing::Gone(_)) && release.addresses.remove(&address) {
                 let (eni, addresses) = (release.eni.clone(), release.addresses.clone());
                 self.dirty.push(StoreChange::PutIntent(*intent, Intent::Unassign { eni, addresses }));
+                rests = rests.or(release.unclear.then_some(late));
             }
         }
+        rests
     }
 
     fn unassigned(&mut self, eni: &EniId, addresses: &BTreeSet<IpAddr>) {

@@ -109,7 +109,7 @@ impl Pool {
                 soon += room.saturating_sub(most);
             }
         }
-        rooms.sort_by(|a, b| a.0.cmp(&b.0));
+        rooms.sort_by_key(|(rank, _)| *rank);
         let rooms = rooms.into_iter().map(|(_, room)| room).collect();
         Ground { rooms, soon, new_enis: self.new_enis(), site: self.site() }
     }

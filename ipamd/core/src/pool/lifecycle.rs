@@ -41,15 +41,15 @@ impl Pool {
         if self.backoffs.blocks(&Key::Api(Api::CreateNetworkInterface), self.now) {
             return;
         }
-        let stock = self.stock();
-        let reason = Reason::Grow { waiting: stock.waiting, missing: stock.wanted(&self.settings.targets) };
+        let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
         for intent in self.creations.keys().copied().collect::<Vec<_>>() {
             let Some(creation) = self.creations.get_mut(&intent) else { continue };
             let full = self.backoffs.blocks(&Key::Subnet(creation.create.subnet.clone()), self.now);
             if creation.phase == Making::Due && (creation.uncertain || !full) {
                 creation.phase = Making::Calling;
+                let reason = Reason::Grow { waiting, missing: creation.addresses };
                 let create = Box::new(creation.create.clone());
-                self.call(CloudCall::CreateEni(create), reason.clone());
+                self.call(CloudCall::CreateEni(create), reason);
             }
         }
     }

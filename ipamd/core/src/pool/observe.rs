@@ -242,7 +242,8 @@ impl Pool {
                 None if self.buried(*address) => {}
                 None => {
                     let rests = self.resting.remove(address).map(|until| State::Cooling { until });
-                    self.table.add(*address, id.clone(), rests.unwrap_or(State::Free { since: self.now }));
+                    let state = rests.unwrap_or(State::Free { since: self.now });
+                    self.table.add(*address, id.clone(), state, self.now);
                     adopted += 1;
                     self.note_adoption(*address, id, new);
                 }
@@ -250,12 +251,12 @@ impl Pool {
                 Some((false, live)) => self.see_elsewhere(*address, id, live, &before),
             }
         }
-        let Some(eni) = self.enis.get(id) else { return };
-        let settled = self.settled(reading, eni);
+        let settle = self.settings.timings.settle;
         for (address, state, eni) in self.unseen(seen) {
+            let young = self.table.get(address).is_some_and(|slot| slot.given.after(settle) > reading.at);
             match state {
                 State::Leaving { .. } => drop(self.table.remove(address)),
-                _ if !settled => {}
+                _ if young => {}
                 State::Free { .. } | State::Cooling { .. } => {
                     self.forget_address(address);
                     self.out.push(Action::Report(Finding::AddressMissing { address, eni }));

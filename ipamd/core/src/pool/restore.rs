@@ -7,7 +7,7 @@ use crate::address::{AddressTable, State};
 use crate::backoff::Backoffs;
 use crate::eni::{EniState, Leaving, Phase, Role};
 use crate::kernel::Kernel;
-use crate::record::{EniRecord, Intent, IntentId, Record};
+use crate::record::{EniRecord, Intent, IntentId, Record, StoreChange};
 use crate::settings::{NodeFacts, PoolSettings};
 use crate::time::{Jitter, Timestamp};
 use spur_cloud::AddressRequest;
@@ -48,7 +48,8 @@ impl Pool {
 
     fn restore(&mut self, record: Record) {
         for (key, holding) in record.holdings {
-            self.table.add(holding.address, holding.eni.clone(), State::Held { key, holding });
+            let (address, eni) = (holding.address, holding.eni.clone());
+            self.table.add(address, eni, State::Held { key, holding }, self.now);
         }
         // A clock that was ahead before the restart must not keep addresses away for long.
         let latest = self.now.after(self.settings.timings.cooldown);
@@ -74,7 +75,6 @@ impl Pool {
     }
 
     fn resume(&mut self, intent: IntentId, what: Intent) {
-        let now = self.now;
         match what {
             Intent::Create { made: Some(record), .. } => {
                 let eni = self.enter(record, Phase::Unattached);
@@ -94,17 +94,18 @@ impl Pool {
             Intent::Unassign { eni, mut addresses } => {
                 addresses.retain(|address| self.table.get(*address).is_none());
                 for address in &addresses {
-                    self.table.add(*address, eni.clone(), State::Leaving { intent });
+                    self.table.add(*address, eni.clone(), State::Leaving { intent }, self.now);
                 }
                 self.releases
                     .insert(intent, Release { eni, addresses, phase: Releasing::Going, unclear: true });
             }
             Intent::Remove { eni } => {
                 if self.table.tally(&eni.id).live == 0 {
-                    self.resting.retain(|_, until| *until > now);
                     let state = self.enter(eni, Phase::Unattached);
                     state.phase = Phase::Leaving(Leaving::Going);
                     state.intent = Some(intent);
+                } else {
+                    self.dirty.push(StoreChange::DropIntent(intent));
                 }
             }
         }

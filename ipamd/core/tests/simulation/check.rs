@@ -137,7 +137,7 @@ impl Sim {
     }
 
     /// What no call may do.
-    pub(crate) fn before_effect(&mut self, call: &CloudCall, fault: Option<Fault>) {
+    pub(crate) fn before_effect(&mut self, call: &CloudCall, fault: Option<Fault>, late: bool) {
         if matches!(fault, Some(Fault::Refuse(_))) {
             return;
         }
@@ -154,6 +154,10 @@ impl Sim {
         for address in addresses {
             if held.contains(&address) {
                 self.broken.push(format!("{address} of a live pod was taken away: {call:?}"));
+            }
+            if late {
+                // Nobody knew any more that this call was under way; only pods must not suffer.
+                continue;
             }
             let known = |wanted: &spur_ipamd_core::EniDatapath| {
                 wanted.eni == *eni && wanted.addresses.contains(&address)
@@ -176,7 +180,8 @@ impl Sim {
         result: &Result<CallDone, CloudError>,
         fault: Option<Fault>,
     ) {
-        let class = result.as_ref().err().map(CloudError::class);
+        let real = result.as_ref().err().filter(|error| error.code.as_deref() != Some("Injected"));
+        let class = real.map(CloudError::class);
         let surprising = self.chaos.meddle == 0
             && self.chaos.late == 0
             && self.chaos.lag.is_zero()
@@ -190,7 +195,10 @@ impl Sim {
     pub(crate) fn violations(&mut self) -> Vec<String> {
         let mut broken = std::mem::take(&mut self.broken);
         let enis = self.world.true_enis();
-        self.robbed.retain(|address, eni| enis.get(eni).is_none_or(|eni| !eni.addresses.contains(address)));
+        let robbed_enis = &self.robbed_enis;
+        self.robbed.retain(|address, eni| {
+            robbed_enis.contains(eni) || enis.get(eni).is_none_or(|eni| !eni.addresses.contains(address))
+        });
         let mut holders: BTreeMap<IpAddr, &AttachmentKey> = BTreeMap::new();
         for (key, address, eni) in self.live() {
             if let Some(other) = holders.insert(address, key) {
@@ -248,7 +256,7 @@ impl Sim {
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now() + time;
         while self.now() < end {
-            self.next();
+            self.next_within(end.saturating_sub(self.now()));
             let broken = self.violations();
             self.broken.extend(broken);
             if self.broken.len() > 20 {

@@ -3,7 +3,10 @@
 
 use crate::chaos::Chaos;
 use spur_cloud::fake::{Fault, World};
-use spur_cloud::{Api, CloudError, Eni, EniId, EniStatus, ErrorClass, InstanceId, SubnetId};
+use spur_cloud::{
+    AddressRequest, Api, CardIndex, ClientToken, CloudError, CreateEni, DeviceIndex, Eni, EniId, EniStatus,
+    ErrorClass, InstanceId, SubnetId,
+};
 use spur_ipamd_core::{
     Action, AttachmentKey, CallDone, CallId, CloudCall, DatapathWanted, EniTemplate, Event, Jitter,
     NodeFacts, Pool, PoolSettings, Record, Reply, StoreChange, StoreId, Targets, Ticket, Timestamp, Timings,
@@ -68,6 +71,8 @@ pub(crate) struct Sim {
     pub(crate) asked_back: BTreeMap<IpAddr, Duration>,
     /// Addresses that somebody else took from an ENI.
     pub(crate) robbed: BTreeMap<IpAddr, EniId>,
+    /// ENIs that somebody else detached.
+    pub(crate) robbed_enis: BTreeSet<EniId>,
     pub(crate) broken: Vec<String>,
     queue: BTreeMap<(Duration, u64), Due>,
     last_commit: Duration,
@@ -127,6 +132,7 @@ impl Sim {
             pods: BTreeMap::new(),
             asked_back: BTreeMap::new(),
             robbed: BTreeMap::new(),
+            robbed_enis: BTreeSet::new(),
             broken: Vec::new(),
             queue: BTreeMap::new(),
             last_commit: Duration::ZERO,
@@ -137,6 +143,21 @@ impl Sim {
         };
         sim.feed(Event::Tick);
         sim
+    }
+
+    /// Somebody else makes an ENI and attaches it to our instance.
+    pub(crate) fn foreign_eni(&mut self, subnet: &SubnetId) -> EniId {
+        let create = CreateEni {
+            subnet: subnet.clone(),
+            security_groups: BTreeSet::new(),
+            request: AddressRequest::Count(0),
+            description: String::new(),
+            tags: BTreeMap::new(),
+            token: ClientToken("foreign".into()),
+        };
+        let eni = self.world.create_eni(&create).unwrap().id;
+        self.world.attach_eni(&eni, &self.instance.clone(), DeviceIndex(1), CardIndex(0)).unwrap();
+        eni
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -229,14 +250,18 @@ impl Sim {
         (None, !read && self.chance(self.chaos.late))
     }
 
-    /// Lets the next thing happen that is due, or the pool's next wake-up.
+    /// Lets the next thing happen that is due, or the pool's next wake-up, or some time pass.
     pub(crate) fn next(&mut self) {
+        self.next_within(Duration::from_secs(30));
+    }
+
+    pub(crate) fn next_within(&mut self, most: Duration) {
         let wake = self.pool.next_wakeup().map(|at| at.since_epoch().saturating_sub(EPOCH));
         let due = self.queue.first_key_value().map(|((at, _), _)| *at);
         // A netdev comes or goes without anybody asking.
         let moving = |eni: &Eni| matches!(eni.status, EniStatus::Attaching | EniStatus::Detaching);
         let moves = self.world.true_enis().values().any(moving);
-        let link = Some(self.now() + Duration::from_secs(if moves { 1 } else { 30 }));
+        let link = Some(self.now() + if moves { most.min(Duration::from_secs(1)) } else { most });
         let Some(at) = [wake, due, link].into_iter().flatten().min() else { return };
         self.world.advance(at.saturating_sub(self.now()));
         if due == Some(at)
@@ -255,7 +280,7 @@ impl Sim {
                 if let Some(fault) = fault {
                     self.world.inject(call.api(), fault);
                 }
-                self.before_effect(&call, fault);
+                self.before_effect(&call, fault, late);
                 let result = execute(&mut self.world, &call);
                 self.note(&call, &result, fault);
                 if !late {

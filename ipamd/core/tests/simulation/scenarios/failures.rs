@@ -1,0 +1,171 @@
+//! What one failure does: who waits, for how long, what the pods are told, and that nothing is made twice.
+
+use super::{calm, enis_in, live, pass, pod, told};
+use crate::harness::calls;
+use spur_cloud::fake::Fault;
+use spur_cloud::{AddressRequest, Api, ErrorClass};
+use spur_ipamd_core::{Event, Reply, Targets};
+
+#[test]
+fn a_full_subnet_is_left_for_the_next_one() {
+    let mut sim = calm(Targets::default());
+    pass(&mut sim, 5);
+    sim.world.inject(Api::CreateNetworkInterface, Fault::Refuse(ErrorClass::SubnetFull));
+    (0..12).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 8);
+    assert_eq!((live(&sim), enis_in(&sim, "subnet-b").len()), (12, 1));
+}
+
+#[test]
+fn the_last_addresses_of_a_tight_subnet_are_found() {
+    let mut sim = calm(Targets { max_enis: Some(1), ..Targets::default() });
+    for _ in 0..2 {
+        sim.world.inject(Api::AssignPrivateIpAddresses, Fault::Refuse(ErrorClass::SubnetFull));
+    }
+    (0..5).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 60);
+    assert_eq!(live(&sim), 5, "{:#?}", sim.pool.view());
+}
+
+#[test]
+fn a_throttled_call_waits_and_the_pod_is_told_which() {
+    let mut sim = calm(Targets::default());
+    for _ in 0..3 {
+        sim.world.inject(Api::AssignPrivateIpAddresses, Fault::Refuse(ErrorClass::Throttled));
+    }
+    sim.add(pod(1));
+    pass(&mut sim, 3);
+    assert_eq!((live(&sim), told(&sim)), (0, vec!["throttled"]));
+    assert!(
+        !calls(&sim.world).contains_key(&Api::CreateNetworkInterface),
+        "throttling is no reason for an ENI"
+    );
+    pass(&mut sim, 10);
+    assert_eq!(live(&sim), 1);
+}
+
+#[test]
+fn a_missing_permission_is_tried_again_rarely_and_named() {
+    let mut sim = calm(Targets::default());
+    for _ in 0..3 {
+        sim.world.inject(Api::AssignPrivateIpAddresses, Fault::Refuse(ErrorClass::Denied));
+    }
+    sim.add(pod(1));
+    pass(&mut sim, 80);
+    assert_eq!(calls(&sim.world)[&Api::AssignPrivateIpAddresses], 1);
+    let view = sim.pool.view();
+    let words = view.waiting[0].waits[0].to_string();
+    assert!(words.starts_with("AssignPrivateIpAddresses is not permitted"), "{words}");
+}
+
+#[test]
+fn a_creation_whose_answer_is_lost_makes_one_eni() {
+    let mut sim = calm(Targets::default());
+    sim.world.inject(Api::CreateNetworkInterface, Fault::LoseReply);
+    (0..12).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 20);
+    assert_eq!(live(&sim), 12);
+    assert_eq!(sim.world.true_enis().values().filter(|eni| !eni.tags.is_empty()).count(), 1);
+}
+
+#[test]
+fn an_assignment_whose_answer_is_lost_is_found_by_looking() {
+    let mut sim = calm(Targets::default());
+    sim.world.inject(Api::AssignPrivateIpAddresses, Fault::LoseReply);
+    (0..5).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 10);
+    assert_eq!((live(&sim), calls(&sim.world)[&Api::AssignPrivateIpAddresses]), (5, 1));
+}
+
+#[test]
+fn an_attachment_whose_answer_is_lost_is_found_by_looking() {
+    let mut sim = calm(Targets::default());
+    sim.world.inject(Api::AttachNetworkInterface, Fault::LoseReply);
+    (0..12).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 20);
+    assert_eq!((live(&sim), calls(&sim.world)[&Api::AttachNetworkInterface]), (12, 1));
+}
+
+#[test]
+fn an_eni_that_finds_no_place_is_deleted_and_the_limit_is_learnt() {
+    let mut sim = calm(Targets::default());
+    sim.world.inject(Api::AttachNetworkInterface, Fault::Refuse(ErrorClass::QuotaExceeded));
+    (0..12).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 30);
+    assert_eq!((live(&sim), sim.pool.view().max_enis, told(&sim)), (9, 1, vec!["full"]));
+    assert!(sim.world.true_enis().values().all(|eni| eni.tags.is_empty()), "the ENI is deleted");
+    pass(&mut sim, 700);
+    assert_eq!(live(&sim), 12, "the limit is not believed for ever");
+}
+
+#[test]
+fn a_device_index_that_another_took_is_left_for_the_next() {
+    let mut sim = calm(Targets::default());
+    pass(&mut sim, 5);
+    let subnet = "subnet-a".parse().unwrap();
+    let foreign = sim.foreign_eni(&subnet);
+    (0..12).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 30);
+    assert_eq!(live(&sim), 12);
+    let view = sim.pool.view();
+    let made = view.enis.iter().find(|eni| eni.phase == "ready" && eni.place.unwrap().ordinal > 0).unwrap();
+    assert_eq!(made.place.unwrap().index.0, 2);
+    assert_eq!(view.enis.iter().find(|eni| eni.id == foreign).unwrap().phase, "foreign");
+}
+
+#[test]
+fn a_store_that_fails_gives_nothing_away() {
+    let mut sim = calm(Targets::default());
+    pass(&mut sim, 5);
+    sim.chaos.store_fails = 1000;
+    sim.add(pod(1));
+    pass(&mut sim, 1);
+    assert_eq!((live(&sim), sim.disk.holdings.len()), (0, 0));
+    sim.chaos.store_fails = 0;
+    sim.pods.clear();
+    sim.add(pod(2));
+    pass(&mut sim, 1);
+    assert_eq!(live(&sim), 1);
+}
+
+#[test]
+fn an_attachment_is_served_once() {
+    let mut sim = calm(Targets::default());
+    pass(&mut sim, 5);
+    sim.add(pod(1));
+    pass(&mut sim, 1);
+    let (ticket, stamp) = (sim.ticket(), sim.stamp());
+    let actions = sim.pool.step(stamp, Event::Add { ticket, attachment: pod(1), pod: None });
+    let again = |action: &spur_ipamd_core::Action| {
+        matches!(action, spur_ipamd_core::Action::Reply { reply: Reply::AlreadyHeld { .. }, .. })
+    };
+    assert!(actions.iter().any(again), "{actions:?}");
+}
+
+#[test]
+fn an_address_that_cannot_be_given_back_stays_in_the_stock() {
+    let mut sim = calm(Targets { max_above_warm: 0, ..Targets::default() });
+    (0..6).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 5);
+    sim.world.inject(Api::UnassignPrivateIpAddresses, Fault::Refuse(ErrorClass::Denied));
+    for (key, state) in sim.pods.clone() {
+        sim.delete(key, &state);
+    }
+    pass(&mut sim, 150);
+    let view = sim.pool.view();
+    assert_eq!((view.counts.free, view.counts.leaving), (8, 0));
+    assert!(sim.disk.intents.is_empty());
+}
+
+#[test]
+fn a_meddler_cannot_make_the_pool_exceed_a_quota() {
+    let mut sim = calm(Targets { max_enis: Some(1), ..Targets::default() });
+    pass(&mut sim, 5);
+    let primary = sim.pool.view().enis[0].id.clone();
+    let view = sim.pool.view();
+    let room = view.enis[0].capacity - u32::try_from(view.enis[0].addresses.len()).unwrap();
+    sim.world.assign(&primary, &AddressRequest::Count(room)).unwrap_or_default();
+    (0..9).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 10);
+    assert_eq!(live(&sim), 9, "what appeared is taken up");
+}
