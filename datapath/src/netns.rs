@@ -3,7 +3,7 @@
 //! A namespace is entered only on a thread made for it, which ends with the closure: the calling thread never changes its
 //! namespace, on no path. Named namespaces are bind mounts under `/run/netns`, as `ip netns` makes them.
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
@@ -273,6 +273,10 @@ fn unshare_network() -> io::Result<()> {
 /// keep a namespace alive that was removed here.
 fn share_netns_dir() -> io::Result<()> {
     std::fs::create_dir_all(NETNS_DIR)?;
+    // Two processes that find no mount point must not both make one: the second would cover the first. `ip netns` takes the
+    // same lock, which ends with the descriptor.
+    let directory = std::fs::File::open(NETNS_DIR)?;
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive)?;
     let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
     match rustix::mount::mount_change(NETNS_DIR, shared) {
         Ok(()) => return Ok(()),

@@ -212,6 +212,43 @@ fn five_hundred_requests_in_one_call_are_all_answered_and_the_first_refusal_is_n
 
 #[test]
 #[ignore = "needs root"]
+fn a_list_that_changes_while_it_is_read_is_still_whole() {
+    let (a, b) = (TestNs::new("a"), TestNs::new("b"));
+    let mut netlink = pair(&a, &b);
+    let link = netlink.index_of(&name("outer0")).unwrap();
+    netlink.set_link(link, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
+    let table = TableId::new(5000);
+    let route = |n: u32| {
+        RouteSpec::on_link(
+            table,
+            std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + n)).into(),
+            link,
+        )
+    };
+    netlink.run_all((0..2000).map(|n| Request::add_route(&route(n * 2))).collect()).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut churn = a.netlink();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                churn.ensure_route(&route(1001)).unwrap();
+                churn.remove_route(&route(1001)).unwrap();
+            }
+        });
+        for _ in 0..50 {
+            let seen = netlink.routes(Some(table)).unwrap();
+            let steady = seen.iter().filter(|seen| **seen != route(1001)).count();
+            assert_eq!(steady, 2000);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(netlink.routes_on(table, link).unwrap().len(), 2000);
+    let lo = netlink.index_of(&name("lo")).unwrap();
+    assert_eq!(netlink.routes_on(table, lo).unwrap(), []);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_hotplugged_link_is_reported_at_once_with_its_mac() {
     let (a, b) = (TestNs::new("a"), TestNs::new("b"));
     let mut watcher = LinkWatcher::open_in(&b.ns).unwrap();

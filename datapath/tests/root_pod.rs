@@ -203,3 +203,25 @@ fn conntrack_entries_of_an_address_are_deleted_and_others_stay() {
     );
     assert!(!host.remove_route(&route).unwrap(), "a route on another link is not the pod's");
 }
+
+#[test]
+#[ignore = "needs root"]
+fn thirty_pods_at_once_come_and_go_and_leave_nothing() {
+    let (node, _) = node();
+    let before = node.snapshot();
+    std::thread::scope(|scope| {
+        for number in 0..30 {
+            let node = &node;
+            scope.spawn(move || {
+                let pod = TestNs::new("p");
+                let wiring =
+                    wiring(&format!("c{number}"), &format!("p{number}"), &format!("10.0.2.{number}"));
+                pod::add(&mut node.netlink(), &pod.ns, &wiring, &mut every_step).unwrap();
+                assert!(pod.pings("10.0.1.10"), "pod {number}");
+                let removed = pod::remove(&mut node.netlink(), &PodRemoval::of(&wiring)).unwrap();
+                assert_eq!(removed, Removed::Now { addresses: wiring.addresses });
+            });
+        }
+    });
+    assert_same(&node.snapshot(), &before);
+}
