@@ -51,8 +51,7 @@ pub(super) fn create(world: &mut World, mut params: Params) -> Result<Xml, ApiEr
 
 fn answer(world: &World, eni: &crate::world::eni::Eni, token: Option<&str>) -> Xml {
     let mut xml = Xml::default();
-    let status = if eni.attachment.is_some() { eni.status() } else { "pending" };
-    xml.element("networkInterface", |xml| show::interface(xml, world, eni, status));
+    xml.element("networkInterface", |xml| show::interface(xml, world, eni));
     if let Some(token) = token {
         xml.text("clientToken", token);
     }

@@ -65,7 +65,7 @@ pub(super) fn describe(world: &World, seal: u64, mut params: Params) -> Result<X
     let found = wanted.filter(|eni| filters.pass(&eni.tags, |name| values(world, eni, name)));
     let (enis, next) = page.cut(found.map(|eni| (eni.id.as_str(), eni)));
     let mut xml = Xml::default();
-    xml.list("networkInterfaceSet", enis, |xml, eni| show::interface(xml, world, eni, eni.status()));
+    xml.list("networkInterfaceSet", enis, |xml, eni| show::interface(xml, world, eni));
     show::next_token(&mut xml, next);
     Ok(xml)
 }

@@ -26,9 +26,9 @@ pub(super) fn groups(xml: &mut Xml, world: &World, groups: &BTreeSet<SecurityGro
     });
 }
 
-/// An ENI as DescribeNetworkInterfaces shows it; `status` is the word for its state.
-pub(super) fn interface(xml: &mut Xml, world: &World, eni: &Eni, status: &str) {
-    common(xml, world, eni, status);
+/// An ENI as DescribeNetworkInterfaces shows it.
+pub(super) fn interface(xml: &mut Xml, world: &World, eni: &Eni) {
+    common(xml, world, eni);
     if let Some(subnet) = world.subnets.get(&eni.subnet) {
         xml.text("availabilityZone", &subnet.zone);
         xml.text("availabilityZoneId", zone_id(&world.region, &subnet.zone));
@@ -47,19 +47,19 @@ pub(super) fn interface(xml: &mut Xml, world: &World, eni: &Eni, status: &str) {
 
 /// An ENI as DescribeInstances shows it, as a part of its instance.
 pub(super) fn interface_of_instance(xml: &mut Xml, world: &World, eni: &Eni) {
-    common(xml, world, eni, eni.status());
+    common(xml, world, eni);
     if let Some(place) = &eni.attachment {
         xml.element("attachment", |xml| attachment(xml, place));
     }
 }
 
-fn common(xml: &mut Xml, world: &World, eni: &Eni, status: &str) {
+fn common(xml: &mut Xml, world: &World, eni: &Eni) {
     xml.text("networkInterfaceId", &eni.id);
     xml.text("subnetId", &eni.subnet);
     xml.text("vpcId", &world.vpc.id);
     xml.text("description", &eni.description);
     xml.text("ownerId", &world.account);
-    xml.text("status", status);
+    xml.text("status", eni.status());
     xml.text("macAddress", eni.mac);
     xml.text("privateIpAddress", eni.primary);
     xml.text("privateDnsName", Eni::dns_name(eni.primary, &world.region));

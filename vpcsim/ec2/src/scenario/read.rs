@@ -106,7 +106,7 @@ impl Reader {
     /// Like [`Self::items`], but an absent or empty list is a mistake.
     fn some_items<'v>(&mut self, section: &Section<'v>, key: &str, what: &str) -> Vec<(String, &'v Value)> {
         let items = self.items(section, key, what);
-        if items.is_empty() && !section.find(key).is_some_and(|value| !value.is_array()) {
+        if items.is_empty() && section.find(key).is_none_or(Value::is_array) {
             self.wrong(section.path_of(key), format!("is missing or empty; expected a list of {what}"));
         }
         items

@@ -1,7 +1,12 @@
 //! A small world to drive in process, and just enough XML reading to look at its answers: elements become paths such as
 //! `networkInterfaceSet/item/status` with their texts in order. The shapes themselves are judged by botocore (`witness/`).
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    reason = "a test helper; each binary uses its own part"
+)]
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
