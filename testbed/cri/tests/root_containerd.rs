@@ -9,10 +9,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testbed_cri::{Containerd, CriError, GrpcError, Place, PodSpec};
+
+/// The script that makes a node.
+const RUNNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../node/run");
 
 /// A network namespace with loopback, and a directory; both go when it is dropped.
 struct Node {
@@ -190,4 +193,20 @@ fn a_node_has_its_own_name_processes_and_trees_and_sees_what_is_kept() {
     let want = format!("{}\n1\n0\n/sys/class/net:\nlo\n\n/var/lib:\nkept", node.netns);
     assert_eq!(seen, want);
     assert!(!Path::new("/var/lib/mine").exists());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_stays_when_nobody_reads_its_output() {
+    let node = Node::new("unread", "10.99.5.0/24");
+    // Longer than the second after which the script looks whether its parent lives.
+    let mut child = Command::new(RUNNER)
+        .args([&node.netns, "--", "sleep", "1.5"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let start = Instant::now();
+    assert!(child.wait().unwrap().success());
+    assert!(start.elapsed() >= Duration::from_millis(1500), "it ended early");
 }
