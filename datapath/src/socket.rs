@@ -209,31 +209,20 @@ impl Socket {
             }
             Err(cause) => return Err(NetlinkError::Send { what: ask.what.clone(), cause }),
         }
-        let (mut all, mut torn) = (Vec::new(), false);
+        let mut listing = Listing::default();
         loop {
             let datagram = match self.receive(&ask.what) {
                 Err(NetlinkError::Receive { cause, .. })
                     if cause.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) =>
                 {
-                    torn = true;
+                    listing.torn = true;
                     continue;
                 }
                 other => other?,
             };
             for received in datagram.into_iter().filter(|received| received.sequence == self.sequence) {
-                torn |= received.flags & F_DUMP_INTR != 0;
-                match received.kind {
-                    NLMSG_NOOP => {}
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        return match judge(ask, &received) {
-                            Err(refused) if refused.errno() == Some(Errno::INTR) => Ok(None),
-                            Err(refused) if refused.errno() == Some(Errno::BUSY) => Ok(None),
-                            Err(refused) => Err(refused),
-                            Ok(_) if torn => Ok(None),
-                            Ok(_) => Ok(Some(all)),
-                        };
-                    }
-                    _ => all.push(received),
+                if let Some(end) = listing.take(ask, received) {
+                    return end;
                 }
             }
         }
@@ -310,6 +299,35 @@ impl Socket {
     }
 }
 
+/// A list as it comes in.
+#[derive(Default)]
+struct Listing {
+    all: Vec<Received>,
+    /// Something changed meanwhile: objects may be missing or doubled.
+    torn: bool,
+}
+
+impl Listing {
+    /// Takes the next message; at the end of the list, gives the list, or `None` when it has to be read again.
+    fn take(&mut self, ask: &Ask, received: Received) -> Option<Result<Option<Vec<Received>>, NetlinkError>> {
+        self.torn |= received.flags & F_DUMP_INTR != 0;
+        match received.kind {
+            NLMSG_NOOP => return None,
+            NLMSG_DONE | NLMSG_ERROR => {}
+            _ => {
+                self.all.push(received);
+                return None;
+            }
+        }
+        Some(match judge(ask, &received) {
+            Err(refused) if matches!(refused.errno(), Some(Errno::INTR | Errno::BUSY)) => Ok(None),
+            Err(refused) => Err(refused),
+            Ok(_) if self.torn => Ok(None),
+            Ok(_) => Ok(Some(std::mem::take(&mut self.all))),
+        })
+    }
+}
+
 /// Turns an acknowledgement (or the end of a dump) into what it means for the request.
 fn judge(ask: &Ask, received: &Received) -> Done {
     let Some(code) = u32_at(&received.payload, 0) else {
@@ -343,41 +361,4 @@ fn explanation(received: &Received) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn acknowledgements_of_any_length_are_judged_without_panic() {
-        let ask = Ask { what: "test".into(), message: Message::new(0, 0, &[]), tolerated: &[Errno::EXIST] };
-        for kind in [NLMSG_ERROR, NLMSG_DONE] {
-            for flags in [0, F_ACK_TLVS, F_ACK_TLVS | F_CAPPED] {
-                for length in 0..40 {
-                    for fill in [0, 1, 0x7f, 0x80, 0xff] {
-                        let _ =
-                            judge(&ask, &Received { kind, flags, sequence: 1, payload: vec![fill; length] });
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_refusal_carries_the_kernels_words_and_a_tolerated_one_is_done() {
-        let mut payload = (-17_i32).to_ne_bytes().to_vec();
-        payload.extend([0; HEADER]);
-        let mut words = Vec::new();
-        assert!(
-            Message::new(0, 0, &[]).put_str(NLMSGERR_ATTR_MSG, "File is there").finish_into(0, &mut words)
-        );
-        payload.extend(&words[HEADER..]);
-        let received = Received { kind: NLMSG_ERROR, flags: F_ACK_TLVS | F_CAPPED, sequence: 1, payload };
-        let mut ask = Ask { what: "add it".into(), message: Message::new(0, 0, &[]), tolerated: &[] };
-        let refused = judge(&ask, &received).unwrap_err();
-        assert_eq!(
-            (refused.to_string().as_str(), refused.errno()),
-            ("add it (kernel: File is there)", Some(Errno::EXIST))
-        );
-        ask.tolerated = &[Errno::EXIST];
-        assert!(!judge(&ask, &received).unwrap());
-    }
-}
+mod tests;
