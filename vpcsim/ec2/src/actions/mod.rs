@@ -16,7 +16,7 @@ mod show;
 mod subnets;
 mod tags;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod vpcs;
 
 use crate::action::Action;
