@@ -1,4 +1,4 @@
-//! What was dropped and why: the fabric's nft table in the kernel, and its counters. What it drops is in [`rules`].
+//! What was dropped and why: the fabric's nft table in the kernel, and its counters. What it drops is in `rules`.
 //!
 //! New counters mean a new table, which starts at zero, so what the old one counted is added up here.
 

@@ -1,7 +1,7 @@
 //! The network of a world: a router namespace, an internet, one namespace per node, and a veth per attached ENI.
 //!
 //! [`Fabric::sync`] makes the kernel carry exactly the wanted [`Ports`]; the steps come from [`plan`], the kernel work is
-//! in [`place`] (namespaces), [`port`] (one ENI) and [`firewall`] (what EC2 drops). The fabric believes its own picture and
+//! in [`place`] (namespaces), `port` (one ENI) and [`firewall`] (what EC2 drops). The fabric believes its own picture and
 //! does not read the kernel back: nobody else writes in the router's namespace. A step that fails is undone, reported, and
 //! tried again by the next sync, because the picture advances only with what worked.
 
