@@ -206,6 +206,25 @@ fn conntrack_entries_of_an_address_are_deleted_and_others_stay() {
 
 #[test]
 #[ignore = "needs root"]
+fn conntrack_entries_that_were_translated_to_an_address_are_deleted_too() {
+    let (node, mut host) = node();
+    let pods: Vec<TestNs> = (0..2).map(|_| TestNs::new("p")).collect();
+    for (number, pod) in pods.iter().enumerate() {
+        let wiring = wiring(&format!("c{number}"), &format!("p{number}"), &format!("10.0.2.{number}"));
+        pod::add(&mut host, &pod.ns, &wiring, &mut every_step).unwrap();
+    }
+    node.exec("nft add table ip t");
+    node.exec("nft add chain ip t c { type nat hook prerouting priority dstnat ; }");
+    node.exec("nft add rule ip t c ip daddr 192.0.2.1 dnat to 10.0.2.0");
+    assert!(pods[1].pings("192.0.2.1"));
+    let table = || node.exec("cat /proc/net/nf_conntrack");
+    assert!(table().contains("dst=192.0.2.1 ") && table().contains("src=10.0.2.0 "), "{}", table());
+    Conntrack::open_in(&node.ns).unwrap().delete_addresses(&["10.0.2.0".parse().unwrap()]).unwrap();
+    assert!(!table().contains("src=10.0.2.0 "), "{}", table());
+}
+
+#[test]
+#[ignore = "needs root"]
 fn thirty_pods_at_once_come_and_go_and_leave_nothing() {
     let (node, _) = node();
     let before = node.snapshot();
