@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
-use testbed_cri::{Containerd, Place, PodSpec};
+use testbed_cri::{Containerd, CriError, GrpcError, Place, PodSpec};
 
 /// A directory with `spur` and with `loopback`, which containerd executes first in every sandbox.
 fn plugins(world: &World) -> PathBuf {
@@ -32,6 +32,15 @@ fn containerd(world: &World, node: usize) -> Containerd {
         keep: &[],
     })
     .unwrap()
+}
+
+fn pod(name: &str, attempt: u32) -> PodSpec {
+    PodSpec {
+        name: name.to_owned(),
+        namespace: "default".to_owned(),
+        uid: format!("1f0c7a52-{name}"),
+        attempt,
+    }
 }
 
 /// Pings once from a node's own namespace.
@@ -56,12 +65,7 @@ fn a_sandbox_of_containerd_is_reached_from_another_node_and_its_address_comes_ba
     let before = Rest::reach(&world, &|| Ok(())).unwrap();
     let containerd = containerd(&world, 0);
     let mut client = containerd.client().unwrap();
-    let pod = PodSpec {
-        name: "web".to_owned(),
-        namespace: "default".to_owned(),
-        uid: "1f0c7a52-web".to_owned(),
-        attempt: 0,
-    };
+    let pod = pod("web", 0);
 
     let sandbox = client.run_pod_sandbox(&pod).unwrap();
     let status = client.pod_sandbox_status(&sandbox).unwrap();
@@ -80,6 +84,38 @@ fn a_sandbox_of_containerd_is_reached_from_another_node_and_its_address_comes_ba
 
     client.stop_pod_sandbox(&sandbox).unwrap();
     client.remove_pod_sandbox(&sandbox).unwrap();
+    before.regain(&world, &|| Ok(())).unwrap();
+    drop(containerd);
+    world.down().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn pods_come_and_go_around_an_agent_that_is_down_and_nothing_leaks() {
+    let world = quick_world("cri-down", 1);
+    world.start_agent(0).unwrap();
+    let before = Rest::reach(&world, &|| Ok(())).unwrap();
+    let containerd = containerd(&world, 0);
+    let mut client = containerd.client().unwrap();
+
+    let leaves = client.run_pod_sandbox(&pod("leaves", 0)).unwrap();
+    world.nodes[0].kill_agent().unwrap();
+    client.stop_pod_sandbox(&leaves).unwrap();
+    client.remove_pod_sandbox(&leaves).unwrap();
+    let refused = client.run_pod_sandbox(&pod("comes", 0)).unwrap_err();
+    let CriError::Call { cause: GrpcError::Refused { words, .. }, .. } = refused else {
+        panic!("not a refusal: {refused:?}")
+    };
+    assert!(words.contains("agent"), "it does not say what is missing: {words}");
+
+    // As kubelet does: the same pod in a new sandbox, when the agent is back.
+    world.start_agent(0).unwrap();
+    let comes = client.run_pod_sandbox(&pod("comes", 1)).unwrap();
+    let address = client.pod_sandbox_status(&comes).unwrap().addresses[0];
+    ping(&world, 0, address);
+    client.stop_pod_sandbox(&comes).unwrap();
+    client.remove_pod_sandbox(&comes).unwrap();
+    assert_eq!(client.pod_sandboxes().unwrap(), Vec::<String>::new());
     before.regain(&world, &|| Ok(())).unwrap();
     drop(containerd);
     world.down().unwrap();
