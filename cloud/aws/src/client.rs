@@ -9,6 +9,7 @@ mod mutate;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_sdk_ec2::Client;
 use ipnet::IpNet;
 use spur_cloud::{
@@ -57,6 +58,12 @@ impl AwsCloud {
     /// A client with credentials from the SDK's default chain (environment, profile, web identity, IMDS). Makes no call.
     pub async fn new(options: &AwsOptions) -> Self {
         Self::from_config(&loader(options).load().await)
+    }
+
+    /// A client with these credentials and no others, for endpoints that are not Amazon's.
+    pub async fn with_credentials(options: &AwsOptions, key_id: &str, secret: &str) -> Self {
+        let credentials = Credentials::new(key_id, secret, None, None, "given");
+        Self::from_config(&loader(options).credentials_provider(credentials).load().await)
     }
 
     fn from_config(config: &SdkConfig) -> Self {

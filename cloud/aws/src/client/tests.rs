@@ -2,15 +2,13 @@
 
 use super::*;
 use crate::canned::{Asked, Canned};
-use aws_credential_types::Credentials;
 use spur_cloud::{ClientToken, ErrorClass};
 
 async fn cloud(endpoint: &str) -> AwsCloud {
     let mut options = AwsOptions::new("eu-central-1".parse().expect("a region"));
     options.endpoint = Some(endpoint.to_owned());
     options.call_timeout = Duration::from_millis(500);
-    let credentials = Credentials::new("id", "secret", None, None, "test");
-    AwsCloud::from_config(&loader(&options).credentials_provider(credentials).load().await)
+    AwsCloud::with_credentials(&options, "id", "secret").await
 }
 
 fn fields(asked: &Asked) -> BTreeMap<String, String> {
