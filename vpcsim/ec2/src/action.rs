@@ -1,4 +1,6 @@
-//! The actions that this EC2 answers, each under its API name.
+//! The actions that this EC2 answers, each under its API name. A new action gets its entry here, its function in `actions/`
+//! and its calls in the witness; everything else (permission, dry run, record, envelope of the answer) is the same for all.
+//! Names that are not here are answered with InvalidAction, never with an empty success.
 
 /// An action of the Query API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

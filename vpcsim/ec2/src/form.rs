@@ -1,5 +1,6 @@
 //! The request side of the Query protocol: `application/x-www-form-urlencoded` bytes into named parameters. A parameter is
-//! *taken*: what no action has taken at the end is unknown to it, which EC2 refuses. Never panics, whatever the bytes.
+//! *taken*: what no action has taken at the end is unknown to it, which EC2 refuses. Lists are `Name.1`, `Name.2`, …, structures
+//! `Name.1.Part`. Never panics, whatever the bytes.
 
 use crate::error::{ApiError, Code};
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! The world's only source of chance: SplitMix64 over the scenario's seed. Not for secrets; it makes ids, MACs and the
-//! choice of free addresses the same in every run of the same scenario and calls, which is what a failing test needs.
+//! choice of free addresses the same in every run of the same scenario and calls, which is what a failing test needs. Reads
+//! draw from a stream of their own, so that looking does not change what comes next.
 
 /// A deterministic stream of numbers.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! The record of calls: who called what, when, and what came of it. Kept whole, so that a test can assert a call budget;
-//! the caller drains it if a long run would make it grow too much.
+//! the caller drains it if a long run would make it grow too much. Refused calls are in it too: EC2 counts them against the
+//! budget like all others.
 
 use crate::time::SimTime;
 use serde::Serialize;

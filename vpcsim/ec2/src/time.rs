@@ -1,5 +1,6 @@
 //! Time is an argument: this crate reads no clock. A [`SimTime`] is a point counted from 1970-01-01 UTC, because EC2 and
-//! the metadata service show points of time as calendar dates; a test may start at any point it likes.
+//! the metadata service show points of time as calendar dates; a test may start at any point it likes. Dates are computed
+//! here, because a calendar crate would be more code than the one function needed.
 
 use serde::Serialize;
 use std::fmt;

@@ -1,5 +1,6 @@
 //! What the world looks like from outside: plain serializable data for the fabric, the demo and tests. A view is a copy;
-//! changing it changes nothing, and what happens later does not change it.
+//! changing it changes nothing, and what happens later does not change it. Names of fields are part of what `vpcsim` prints,
+//! so they change only with a reason.
 
 use crate::id::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
 use ipnet::Ipv4Net;

@@ -1,5 +1,6 @@
 //! Writing XML as EC2 does: elements and text, no attributes beside the name space. Characters that XML cannot carry
-//! (a caller may have sent them in a tag) become U+FFFD, so that every answer is well-formed whatever was asked.
+//! (a caller may have sent them in a tag) become U+FFFD, so that every answer is well-formed whatever was asked. Reading XML
+//! is not needed: requests come as forms.
 
 use std::fmt::{Display, Write};
 

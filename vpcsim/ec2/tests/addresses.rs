@@ -1,4 +1,6 @@
-//! Addresses and prefixes: limits per ENI, free space per subnet, moving from one ENI to another, all or nothing.
+//! Addresses and prefixes: limits per ENI, free space per subnet, moving from one ENI to another, all or nothing. These are
+//! the rules that an address pool is built on and that other emulators leave out, so each has a test of its own. A refused
+//! call is compared with the world before it, whole.
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! The life of an ENI as EC2 tells it: made, attached some time after the call, changed, detached, deleted; who may do
 //! what in which state; what the fabric hears about it.
+//!
+//! Time is chosen by each test, so nothing here waits.
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Random requests, sensible and not: no input brings the model down, every answer is well-formed, and after every call the
-//! books agree with the ENIs. And speed: thousands of calls a second, measured.
+//! books agree with the ENIs. The books are checked by an own count over the view, not by the model's. And speed: thousands
+//! of calls a second, measured.
 
 #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "helpers of a test outside its functions")]
 

@@ -1,4 +1,6 @@
-//! The Describe actions: ids, filters, pages; and what is said of a request that makes no sense.
+//! The Describe actions: ids, filters, pages; and what is said of a request that makes no sense. Shapes of answers are
+//! judged elsewhere (`witness/`); here it is about what is in them, and what is not. Texts of callers come back as they were
+//! sent.
 
 mod common;
 

@@ -1,4 +1,6 @@
-//! AssignPrivateIpAddresses and UnassignPrivateIpAddresses. Neither knows a dry run.
+//! AssignPrivateIpAddresses and UnassignPrivateIpAddresses. Neither knows a dry run. A call asks in exactly one way: a
+//! count, addresses by name, a count of prefixes, prefixes by name. Both change all or nothing, and the fabric hears of it
+//! with the next look.
 
 use super::{done, parse};
 use crate::error::{ApiError, Code};

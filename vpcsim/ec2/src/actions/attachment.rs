@@ -1,4 +1,6 @@
-//! AttachNetworkInterface and DetachNetworkInterface. Both answer when the change has begun.
+//! AttachNetworkInterface and DetachNetworkInterface. Both answer when the change has begun; it lands after the scenario's
+//! delay. Without NetworkCardIndex an ENI goes to the default card of the type. The primary ENI stays for the life of its
+//! instance.
 
 use super::{done, parse};
 use crate::error::ApiError;

@@ -1,5 +1,6 @@
 //! CreateNetworkInterface and DeleteNetworkInterface. A client token makes a creation safe to repeat: the same request
-//! gets the ENI that the first one made, another request with the same token is refused.
+//! gets the ENI that the first one made, another request with the same token is refused. The answer says `available` where EC2
+//! may say `pending`, a word that EC2's own published model does not have.
 
 use super::{done, parse, show};
 use crate::error::{ApiError, Code};

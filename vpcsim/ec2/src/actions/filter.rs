@@ -1,5 +1,6 @@
 //! Filters of the Describe actions: a resource passes if, for each filter, one of its values matches one of the patterns.
-//! `*` stands for any text, `?` for one character, a backslash takes their meaning away; letters count as they are.
+//! `*` stands for any text, `?` for one character, a backslash takes their meaning away; letters count as they are. A filter
+//! that EC2 or this world does not know is refused: ignoring it would answer with too much.
 
 use crate::error::{ApiError, Code};
 use crate::form::Params;

@@ -1,5 +1,6 @@
 //! DescribeSecurityGroups. The groups have names and tags; their rules are not enforced here, so each shows the one rule
-//! that EC2 itself gives to new groups: everything may leave.
+//! that EC2 itself gives to new groups: everything may leave. Groups are found by id and by filter; by name EC2 finds only
+//! those of a default VPC, and this VPC is none.
 
 use super::filter::Filters;
 use super::page::{Page, USUAL};

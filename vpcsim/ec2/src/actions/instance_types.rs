@@ -1,5 +1,6 @@
 //! DescribeInstanceTypes, out of the product's own table of types. What that table does not know (memory, disks, …) is
-//! left out of the answer rather than invented.
+//! left out of the answer rather than invented. EC2 counts the ENIs of all network cards here, while an instance is used
+//! mostly with those of its default card.
 
 use super::filter::Filters;
 use super::page::Page;

@@ -1,4 +1,6 @@
-//! DescribeInstances. Every node is a running instance with a reservation of its own.
+//! DescribeInstances. Every node is a running instance with a reservation of its own, as if each had been launched alone;
+//! its first security groups and its primary ENI are the instance's. What EC2 shows of disks, keys and billing is left out
+//! rather than invented.
 
 use super::filter::Filters;
 use super::page::{Page, USUAL};

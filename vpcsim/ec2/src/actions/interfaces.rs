@@ -1,4 +1,6 @@
-//! DescribeNetworkInterfaces.
+//! DescribeNetworkInterfaces: the call that an address pool lives by. Ids that do not exist fail the whole call, also where
+//! filters would have hidden them; ids and a page size exclude each other, as in EC2. The values under each filter's name are
+//! here too.
 
 use super::filter::Filters;
 use super::page::{Page, USUAL};

@@ -1,5 +1,6 @@
 //! The actions: each parses its parameters wholly, refuses what it does not know, then reads or changes the world and
-//! writes its part of the answer. A dry run does all that on a copy of the world, so it is right about what would happen.
+//! writes its part of the answer. A refused call has changed nothing. A dry run does all that on a copy of the world, so it is
+//! right about what would happen.
 
 mod addresses;
 mod attachment;

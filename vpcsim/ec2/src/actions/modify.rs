@@ -1,4 +1,6 @@
-//! ModifyNetworkInterfaceAttribute: one attribute per call, as EC2 has it.
+//! ModifyNetworkInterfaceAttribute: one attribute per call, as EC2 has it. Description, security groups, source/destination
+//! check and DeleteOnTermination of the attachment are known here; attributes that mean nothing in this world are refused, so
+//! that nobody believes they had an effect.
 
 use super::{done, parse};
 use crate::error::ApiError;

@@ -1,4 +1,6 @@
-//! Parameters that several actions share: ids of each kind, addresses, prefixes, groups, tags.
+//! Parameters that several actions share: ids of each kind, addresses, prefixes, groups, tags. An id that is not well-formed
+//! is told apart from one that does not exist, with EC2's own spelling of each code (it is not the same for all kinds). What a
+//! caller sent comes back in messages, cut off where it gets long.
 
 use crate::error::{ApiError, Code};
 use crate::form::Params;

@@ -1,4 +1,6 @@
-//! How EC2 writes what several actions show: ENIs, groups, tags, the next page.
+//! How EC2 writes what several actions show: ENIs, groups, tags, the next page. Names of elements are those of EC2's
+//! published model; the witness reads every answer strictly against it. Lists that are empty are written as empty elements,
+//! as EC2 does.
 
 use crate::id::SecurityGroupId;
 use crate::world::eni::{Attachment, Eni};

@@ -1,4 +1,6 @@
-//! DescribeSubnets.
+//! DescribeSubnets. The count of free addresses is exact at the moment of the call and has EC2's five reserved addresses taken
+//! off; a delegated prefix takes sixteen. The older names of filters (`cidr`, `availabilityZone`) are known beside the newer
+//! ones, because EC2 keeps them too.
 
 use super::filter::Filters;
 use super::page::{Page, USUAL};

@@ -1,4 +1,6 @@
-//! CreateTags, on everything in the world that has tags. All resources must exist before the first is tagged.
+//! CreateTags, on everything in the world that has tags: ENIs, instances, subnets, security groups, the VPC. All resources
+//! must exist and have room before the first is tagged, so a refused call changes nothing. A tag that is there already gets
+//! the new value.
 
 use super::parse::Id;
 use super::{done, parse};

@@ -1,4 +1,6 @@
-//! Every filter that an action accepts must have values: one that is accepted and never matches would silently hide everything.
+//! Every filter that an action accepts must have values: one that is accepted and never matches would silently hide
+//! everything. Each list of filters is asked against a world in which each of them applies. What filters then do is tested
+//! through the API in `tests/reads.rs`.
 
 use super::*;
 use crate::scenario::Scenario;

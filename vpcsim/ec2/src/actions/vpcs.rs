@@ -1,4 +1,6 @@
-//! DescribeVpcs: the one VPC of the scenario.
+//! DescribeVpcs: the one VPC of the scenario, with all its CIDRs associated from the beginning. The first is the primary one
+//! and stands alone in `cidrBlock`; only the association set has them all, and a client that reads the first alone misses
+//! addresses of the VPC.
 
 use super::filter::Filters;
 use super::page::{Page, USUAL};

@@ -1,3 +1,7 @@
+//! The metadata tree as an agent reads it, and the rules of tokens. The world is built directly, without the API, and time is
+//! chosen. Which paths the real service has is taken from its documentation ("instance metadata categories"); what an
+//! unmodified SDK needs of it is tested with the agent's own client.
+
 use super::*;
 use crate::scenario::Scenario;
 use std::time::Duration;

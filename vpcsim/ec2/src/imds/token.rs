@@ -1,5 +1,6 @@
 //! Session tokens of IMDSv2. A token carries the end of its life and a seal over it and the instance, so that the service
-//! needs no memory of tokens; a token of one node is nothing on another.
+//! needs no memory of tokens; a token of one node is nothing on another. The seal keeps mistakes apart, not attackers: whoever
+//! is in a node of a simulation may know its seed.
 
 use crate::random::seal as seal_of;
 use crate::time::SimTime;

@@ -1,4 +1,6 @@
-//! The metadata tree of one node, as paths with contents below a version.
+//! The metadata tree of one node, as paths with contents below a version. It shows what EC2 knows at this moment: an ENI
+//! from the moment its attachment landed until its detachment has, addresses as soon as they are assigned. A directory is
+//! nothing of its own, only what paths have in common.
 
 use super::ROLE;
 use crate::random::seal;

@@ -1,5 +1,6 @@
 //! What no single value shows: names that refer to nothing or to two things, CIDRs that overlap or lie outside the VPC,
-//! zones of another region, nodes that do not fit into their subnet.
+//! zones of another region, nodes that do not fit into their subnet. Values that could not be read are not here any more; a
+//! mistake of theirs is reported once, where it was read.
 
 use super::Scenario;
 use super::read::Reader;

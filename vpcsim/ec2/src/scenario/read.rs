@@ -1,5 +1,6 @@
 //! Reading a scenario value by value. A reader never stops: a bad value becomes a [`Mistake`] and is replaced by something
-//! harmless, so that one run over the file finds all there is to find. What was read is used only if nothing was wrong.
+//! harmless, so that one run over the file finds all there is to find. What was read is used only if nothing was wrong. What
+//! needs two values to be seen is in `check.rs`.
 
 use super::{Delays, MAX_NODES, Mistake, NodeSpec, Scenario, SecurityGroupSpec, SubnetSpec};
 use crate::action::Action;

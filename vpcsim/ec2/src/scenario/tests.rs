@@ -1,3 +1,7 @@
+//! Good scenarios and every kind of mistake: each with the path that it must be reported under and the words that say what
+//! would be right. One test has them all in one file and expects them all at once, in the order of the file's sections.
+//! Contradictions between values are a table of one change each to a good scenario.
+
 use super::*;
 
 const GOOD: &str = "

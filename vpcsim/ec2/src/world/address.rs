@@ -1,5 +1,6 @@
 //! Addresses and prefixes of ENIs: EC2's rules for assigning, moving and taking them away. Places count: a prefix takes
-//! one like an address, and the primary address takes the first. The subnet's books follow every change.
+//! one like an address, and the primary address takes the first. The subnet's books follow every change, and a change that
+//! fails half-way is taken back whole.
 
 use super::World;
 use super::eni::{Eni, Got, MOST_PER_ENI, Wanted};

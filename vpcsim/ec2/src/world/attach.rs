@@ -1,5 +1,6 @@
 //! Attaching and detaching: EC2 answers at once and the netdev comes or goes later. A call checks quotas and states and
-//! starts the change; `land` finishes it when its delay is over, and says so to whoever gives the world a body.
+//! starts the change; `land` finishes it when its delay is over, and says so to whoever gives the world a body. ENIs on their
+//! way in or out count towards every quota.
 
 use super::eni::{Attachment, AttachmentStatus, Eni};
 use super::{Instance, Landing, World};

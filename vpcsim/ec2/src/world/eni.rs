@@ -1,5 +1,6 @@
 //! ENIs: what they are, and how they are made and deleted. Attaching is in `attach.rs`, addresses are in `address.rs`. Each
-//! change is all or nothing: it checks everything first, or gives back what it took.
+//! change is all or nothing: it checks everything first, or gives back what it took. An ENI that no instance limits may have
+//! as many addresses as the largest type allows.
 
 use super::{Tags, World};
 use crate::error::{ApiError, Code};

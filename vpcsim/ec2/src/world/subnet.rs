@@ -1,5 +1,6 @@
 //! A subnet's books: which of its addresses are taken. One bit per address, EC2's five reserved ones taken from the start.
-//! Addresses and /28 prefixes are picked at random, as EC2 does it, so that fragmentation comes about by itself.
+//! Addresses and /28 prefixes are picked at random, as EC2 does it, so that fragmentation comes about by itself. Who has an
+//! address is not known here, only that somebody has.
 
 use crate::id::SubnetId;
 use crate::random::Random;

@@ -1,4 +1,7 @@
-//! The world's [`State`] for those outside.
+//! The world's [`State`] for those outside: subnets and nodes in the order of the scenario, ENIs by id, and of each node its
+//! ENIs with the primary one first.
+//!
+//! Made new at each look; nothing here is kept, so a look can never be stale.
 
 use super::World;
 use super::eni::Eni;

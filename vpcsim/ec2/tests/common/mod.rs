@@ -1,5 +1,6 @@
 //! A small world to drive in process, and just enough XML reading to look at its answers: elements become paths such as
 //! `networkInterfaceSet/item/status` with their texts in order. The shapes themselves are judged by botocore (`witness/`).
+//! Nothing here knows the model's inside.
 
 #![allow(
     dead_code,
