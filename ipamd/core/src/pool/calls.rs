@@ -1,18 +1,17 @@
 //! Calls: begun here, ended here. A failure is sorted by its class: what must wait (an action, a subnet, an ENI), whether the effect is known,
 //! and what to look at. An unclear outcome is resolved by looking, except for creation, which its token makes safe to repeat.
 
-use super::store::Then;
-use super::{Creation, Making, Pool, Releasing, Running};
+use super::{Pool, Releasing, Running};
 use crate::action::{Action, CallId, CloudCall, Reason};
 use crate::address::State;
 use crate::backoff::{Key, Policy};
-use crate::eni::{EniState, Leaving, Phase, Role, Uncertain, record_of};
+use crate::eni::{Leaving, Phase, Uncertain};
 use crate::event::CallDone;
 use crate::finding::Finding;
-use crate::record::{Intent, IntentId, StoreChange};
+use crate::record::{Intent, StoreChange};
 use crate::time::Timestamp;
 use crate::wait::Wait;
-use spur_cloud::{AddressRequest, Api, Assigned, CloudError, CreateEni, Eni, EniId, EniQuery, ErrorClass};
+use spur_cloud::{AddressRequest, Api, Assigned, CloudError, EniId, EniQuery, ErrorClass};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -113,8 +112,13 @@ impl Pool {
             eni.busy = None;
         } else if self.sight.reading == Some(id) {
             self.sight.reading = None;
+        } else if self.sight.searching == Some(id) {
+            self.sight.searching = None;
         }
         match (result, one) {
+            (Ok(CallDone::Enis(enis)), None) if matches!(query, EniQuery::Tagged(..)) => {
+                self.searched(running.at, &enis);
+            }
             (Ok(CallDone::Enis(enis)), None) => self.observe(running.step, running.at, &enis),
             (Ok(CallDone::Enis(enis)), Some(one)) => self.looked(running.step, running.at, &one, &enis),
             (Err(error), Some(one)) if error.class() == ErrorClass::NotFound => {
@@ -127,57 +131,6 @@ impl Pool {
                 }
             }
             (Ok(_), _) => {}
-        }
-    }
-
-    fn creation_of(&self, create: &CreateEni) -> Option<IntentId> {
-        self.creations.iter().find(|(_, c)| c.create.token == create.token).map(|(intent, _)| *intent)
-    }
-
-    fn created(&mut self, create: &CreateEni, seen: &Eni) {
-        let Some(intent) = self.creation_of(create) else { return };
-        let Some(Creation { create, since, .. }) = self.creations.remove(&intent) else { return };
-        self.relax(&seen.subnet);
-        if self.enis.contains_key(&seen.id) {
-            self.store(vec![StoreChange::DropIntent(intent)], Then::Nothing);
-            return;
-        }
-        let record = record_of(seen, None);
-        let mut eni = EniState::new(record.clone(), Role::Secondary, Phase::Unattached, self.now);
-        eni.touched = self.step;
-        eni.intent = Some(intent);
-        if seen.attachment.is_some() {
-            // A repeated creation answers with the ENI as it is by now.
-            eni.look_at(self.now, "the attachment");
-        }
-        self.enis.insert(seen.id.clone(), eni);
-        for address in &seen.addresses {
-            self.take_up(*address, &seen.id);
-        }
-        let made = Intent::Create { create, made: Some(record), since };
-        self.store(vec![StoreChange::PutIntent(intent, made)], Then::Nothing);
-    }
-
-    fn create_failed(&mut self, create: &CreateEni, error: &CloudError) {
-        let Some(intent) = self.creation_of(create) else { return };
-        let Some(creation) = self.creations.get_mut(&intent) else { return };
-        creation.phase = Making::Due;
-        let unclear = match error.class() {
-            ErrorClass::Transient => true,
-            // These say nothing about an earlier call with the same token.
-            ErrorClass::Throttled | ErrorClass::Denied => creation.uncertain,
-            _ => false,
-        };
-        creation.uncertain = unclear;
-        let asked = creation.addresses;
-        if error.class() == ErrorClass::SubnetFull {
-            self.subnet_full(&create.subnet, asked);
-        } else {
-            self.back_off(None, error);
-        }
-        if !unclear {
-            self.creations.remove(&intent);
-            self.store(vec![StoreChange::DropIntent(intent)], Then::Nothing);
         }
     }
 
@@ -201,13 +154,13 @@ impl Pool {
     }
 
     /// Takes an address into the stock that EC2 just gave to one of our ENIs.
-    fn take_up(&mut self, address: IpAddr, eni: &EniId) {
-        let unclear = self.dig_up(address);
+    pub(super) fn take_up(&mut self, address: IpAddr, eni: &EniId) {
         if self.table.get(address).is_some() {
             let what = format!("{address} was given to {eni}, but is there already");
             self.out.push(Action::Report(Finding::BadAnswer { what }));
             return;
         }
+        let unclear = self.dig_up(address);
         let rests = self.resting.remove(&address).into_iter().chain(unclear).max();
         let state = rests.map_or(State::Free { since: self.now }, |until| State::Cooling { until });
         self.table.add(address, eni.clone(), state, self.now);
@@ -221,10 +174,12 @@ impl Pool {
         let late = self.now.after(timings.settle.saturating_add(timings.reconcile.saturating_mul(2)));
         let mut rests = None;
         for (intent, release) in &mut self.releases {
-            if matches!(release.phase, Releasing::Gone(_)) && release.addresses.remove(&address) {
+            if release.addresses.remove(&address) {
                 let (eni, addresses) = (release.eni.clone(), release.addresses.clone());
                 self.dirty.push(StoreChange::PutIntent(*intent, Intent::Unassign { eni, addresses }));
-                rests = rests.or(release.unclear.then_some(late));
+                if release.unclear {
+                    rests = Some(late);
+                }
             }
         }
         rests
@@ -320,7 +275,7 @@ impl Pool {
     }
 
     /// The subnet refused `asked` addresses: ask for half, or wait if that was one.
-    fn subnet_full(&mut self, subnet: &spur_cloud::SubnetId, asked: u32) {
+    pub(super) fn subnet_full(&mut self, subnet: &spur_cloud::SubnetId, asked: u32) {
         self.tight.insert(subnet.clone(), (asked / 2).max(1));
         if asked <= 1 || self.settings.eni.subnets.len() > 1 {
             let timings = &self.settings.timings;
@@ -331,7 +286,7 @@ impl Pool {
     }
 
     /// The subnet gave addresses.
-    fn relax(&mut self, subnet: &spur_cloud::SubnetId) {
+    pub(super) fn relax(&mut self, subnet: &spur_cloud::SubnetId) {
         self.backoffs.clear(&Key::Subnet(subnet.clone()));
         if let Some(most) = self.tight.get_mut(subnet) {
             *most = most.saturating_mul(2);

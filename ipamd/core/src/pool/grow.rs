@@ -30,7 +30,10 @@ impl Pool {
         }
         stock.coming += self.enis.values().map(|eni| self.incoming(eni)).sum::<u32>();
         let blocked = self.backoffs.blocks(&Key::Api(Api::CreateNetworkInterface), self.now);
-        let made = self.creations.values().filter(|creation| creation.phase == Making::Calling || !blocked);
+        let made = self
+            .creations
+            .values()
+            .filter(|creation| creation.phase == Making::Calling || !blocked && !creation.searched());
         stock.coming += made.map(|creation| creation.addresses).sum::<u32>();
         stock
     }

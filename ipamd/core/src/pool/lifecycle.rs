@@ -2,7 +2,7 @@
 //! itself. Nothing is polled but the end of a detachment; that an attachment is there, the kernel says.
 
 use super::store::Then;
-use super::{Making, Pool, Releasing};
+use super::{Pool, Releasing};
 use crate::action::{Action, CloudCall, Reason};
 use crate::address::State;
 use crate::backoff::Key;
@@ -30,28 +30,11 @@ impl Pool {
             return;
         }
         self.make_enis();
+        self.search();
         for id in self.enis.keys().cloned().collect::<Vec<_>>() {
             self.move_eni(&id);
         }
         self.unassign();
-    }
-
-    /// Begins creations whose intent is durable.
-    fn make_enis(&mut self) {
-        if self.backoffs.blocks(&Key::Api(Api::CreateNetworkInterface), self.now) {
-            return;
-        }
-        let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        for intent in self.creations.keys().copied().collect::<Vec<_>>() {
-            let Some(creation) = self.creations.get_mut(&intent) else { continue };
-            let full = self.backoffs.blocks(&Key::Subnet(creation.create.subnet.clone()), self.now);
-            if creation.phase == Making::Due && (creation.uncertain || !full) {
-                creation.phase = Making::Calling;
-                let reason = Reason::Grow { waiting, missing: creation.addresses };
-                let create = Box::new(creation.create.clone());
-                self.call(CloudCall::CreateEni(create), reason);
-            }
-        }
     }
 
     fn move_eni(&mut self, id: &EniId) {

@@ -5,6 +5,7 @@
 //! `grow` and `shrink` decide on size, `restore` begins after a crash, `report` shows.
 
 mod calls;
+mod create;
 mod grow;
 mod lifecycle;
 mod observe;
@@ -24,7 +25,7 @@ use crate::kernel::Kernel;
 use crate::record::{AttachmentKey, IntentId, PodName, StoreChange};
 use crate::settings::{NodeFacts, PoolSettings};
 use crate::time::{Jitter, Timestamp};
-use spur_cloud::{CreateEni, EniId, SubnetId};
+use spur_cloud::{CreateEni, EniId, SubnetId, VpcId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
@@ -81,6 +82,13 @@ enum Making {
     Due,
     /// Being called.
     Calling,
+    /// Perhaps made, and not to be repeated: searched by its tags.
+    Searched {
+        /// Since when.
+        since: Timestamp,
+        /// When next.
+        at: Timestamp,
+    },
 }
 
 /// Addresses on their way back to the subnet.
@@ -125,7 +133,10 @@ struct Running {
 struct Sight {
     observed: Option<Timestamp>,
     reading: Option<CallId>,
+    searching: Option<CallId>,
     next: Timestamp,
+    /// The VPC of the node, once its primary ENI was seen.
+    vpc: Option<VpcId>,
 }
 
 impl Pool {
@@ -229,11 +240,16 @@ impl Pool {
             Releasing::Gone(at) => Some(at.after(timings.settle)),
             _ => None,
         });
+        let searches = self.creations.values().filter_map(|creation| match creation.phase {
+            Making::Searched { at, .. } => Some(at),
+            _ => None,
+        });
         let looks = self.enis.values().filter_map(|eni| eni.look.as_ref().map(|Look { at, .. }| *at));
         let attaching =
             self.enis.values().filter_map(|eni| eni.attaching_since()).map(|at| at.after(timings.attach));
         cooling
             .chain(gone)
+            .chain(searches)
             .chain(looks)
             .chain(attaching)
             .chain(self.backoffs.next(self.now))

@@ -1,7 +1,7 @@
 //! The comparison with EC2. What EC2 shows is taken in; what it does not show is believed only when it had time to show it, and
 //! never against a live pod. An ENI that a call changed while EC2 was being read is left out of that reading.
 
-use super::{Pool, Releasing};
+use super::Pool;
 use crate::action::Action;
 use crate::address::State;
 use crate::backoff::Key;
@@ -27,6 +27,9 @@ impl Pool {
         let first = self.sight.observed.is_none();
         for seen in enis {
             self.see(reading, seen);
+            if seen.id == self.node.primary {
+                self.sight.vpc = Some(seen.vpc.clone());
+            }
         }
         for id in self.enis.keys().cloned().collect::<Vec<_>>() {
             if !enis.iter().any(|seen| seen.id == id) {
@@ -321,10 +324,9 @@ impl Pool {
         }
     }
 
-    /// Whether EC2 may still show this address though it was given back.
+    /// Whether EC2 may still show this address, of which we have none, though it was given back.
     fn buried(&self, address: IpAddr) -> bool {
-        let gone = self.releases.values().filter(|release| matches!(release.phase, Releasing::Gone(_)));
-        gone.into_iter().any(|release| release.addresses.contains(&address))
+        self.releases.values().any(|release| release.addresses.contains(&address))
     }
 
     /// Takes back the findings about an ENI; says which they were.

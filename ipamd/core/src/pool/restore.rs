@@ -36,7 +36,7 @@ impl Pool {
             stores: BTreeMap::new(),
             dirty: Vec::new(),
             kernel: Kernel::default(),
-            sight: Sight { observed: None, reading: None, next: now },
+            sight: Sight { observed: None, reading: None, searching: None, next: now, vpc: None },
             shrink_at: None,
             learned_enis: None,
             findings: BTreeSet::new(),

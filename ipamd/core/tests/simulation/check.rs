@@ -22,7 +22,7 @@ impl Sim {
             self.world.set_read_lag(lag);
         }
         // Waves of load: for a while mostly pods come, for a while mostly they go.
-        let (come, go) = if self.steps / 300 % 2 == 0 { (200, 60) } else { (60, 200) };
+        let (come, go) = if (self.steps / 300).is_multiple_of(2) { (200, 60) } else { (60, 200) };
         match self.rng.bits() % 1000 {
             dice if dice < come => self.come(),
             dice if dice < come + go => self.go(),
@@ -182,11 +182,7 @@ impl Sim {
     ) {
         let real = result.as_ref().err().filter(|error| error.code.as_deref() != Some("Injected"));
         let class = real.map(CloudError::class);
-        let surprising = self.chaos.meddle == 0
-            && self.chaos.late == 0
-            && self.chaos.lag.is_zero()
-            && self.chaos.crash == 0;
-        if surprising && fault.is_none() && class == Some(ErrorClass::QuotaExceeded) {
+        if self.tidy && fault.is_none() && class == Some(ErrorClass::QuotaExceeded) {
             self.broken.push(format!("a quota was exceeded: {call:?}"));
         }
     }

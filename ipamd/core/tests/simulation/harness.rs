@@ -74,6 +74,8 @@ pub(crate) struct Sim {
     /// ENIs that somebody else detached.
     pub(crate) robbed_enis: BTreeSet<EniId>,
     pub(crate) broken: Vec<String>,
+    /// Whether the pool can know all about its ENIs, so that it must never run into a quota.
+    pub(crate) tidy: bool,
     queue: BTreeMap<(Duration, u64), Due>,
     last_commit: Duration,
     life: u64,
@@ -118,6 +120,7 @@ impl Sim {
         let pool =
             Pool::new(settings.clone(), node.clone(), Record::default(), seed, Timestamp::from_epoch(EPOCH));
         let hog = primary_of(&world, &hog);
+        let tidy = chaos.meddle + chaos.late + chaos.crash == 0 && chaos.lag.is_zero();
         let mut sim = Self {
             rng,
             chaos,
@@ -134,6 +137,7 @@ impl Sim {
             robbed: BTreeMap::new(),
             robbed_enis: BTreeSet::new(),
             broken: Vec::new(),
+            tidy,
             queue: BTreeMap::new(),
             last_commit: Duration::ZERO,
             life: 0,
@@ -298,10 +302,11 @@ impl Sim {
                 changes.iter().for_each(|change| self.disk.apply(change));
                 self.feed(Event::Stored(id));
             }
-            Due::Kernel { life, wanted } if life == self.life => {
-                if self.kernel.life != life || self.kernel.applied.generation < wanted.generation {
-                    self.kernel = Kernel { applied: wanted, life, told: None };
-                }
+            Due::Kernel { life, wanted }
+                if life == self.life
+                    && (self.kernel.life != life || self.kernel.applied.generation < wanted.generation) =>
+            {
+                self.kernel = Kernel { applied: wanted, life, told: None };
             }
             _ => {}
         }

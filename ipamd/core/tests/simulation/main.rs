@@ -5,6 +5,8 @@
 //! A failing run prints its seed; `SPUR_SIM_SEED=<seed> cargo test -p spur-ipamd-core --test simulation replay -- --ignored
 //! --nocapture` runs it again with every action printed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod chaos;
 mod check;
 mod harness;
