@@ -132,3 +132,21 @@ fn an_address_that_moves_between_enis_follows_at_once() {
     world.must("a2", "AssignPrivateIpAddresses", &there, "return");
     assert!(pings(&world, "b1", "10.0.0.232"));
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_name_that_is_taken_in_the_node_delays_that_eni_and_no_other() {
+    let world = World::up(&scenario(THREE));
+    let taken = world.on("a1", &["ip", "link", "add", "eth1", "type", "veth", "peer", "name", "other"]);
+    assert!(taken.status.success(), "{}", words(&taken));
+    let first = attach(&world, "1");
+    let second = attach(&world, "2");
+    eventually("eth2 in the node", || link(&world, "eth2"));
+    assert_ne!(link(&world, "eth1").unwrap()["address"], first.mac);
+    let freed = world.on("a1", &["ip", "link", "delete", "eth1"]);
+    assert!(freed.status.success(), "{}", words(&freed));
+    // The next change of any kind tries again.
+    let address = [("NetworkInterfaceId", second.id.as_str()), ("PrivateIpAddress.1", "10.0.0.233")];
+    world.must("a1", "AssignPrivateIpAddresses", &address, "return");
+    assert_eq!(link(&world, "eth1").unwrap()["address"], first.mac);
+}

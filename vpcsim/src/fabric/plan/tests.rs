@@ -67,3 +67,13 @@ fn the_check_is_switched_without_unplugging() {
     after.get_mut("eni-2").unwrap().check = AddressCheck::Off;
     assert_eq!(walk(&before, &after), [Step::SetCheck { eni: "eni-2".to_owned(), check: AddressCheck::Off }]);
 }
+
+#[test]
+fn netdevs_are_named_by_device_index_and_only_card_0_has_a_primary_eni() {
+    let mut port = port(1, &["10.0.0.5/32"]);
+    assert_eq!((port.netdev().as_str(), port.is_primary_eni()), ("eth1", false));
+    port.device_index = 0;
+    assert!(port.is_primary_eni());
+    port.card = 2;
+    assert_eq!((port.netdev().as_str(), port.is_primary_eni()), ("eth0c2", false));
+}
