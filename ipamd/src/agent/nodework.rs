@@ -45,10 +45,17 @@ struct NodeTask<C, K> {
     parts: NodeParts<C, K>,
     links_changed: Arc<Notify>,
     /// What the pool was told last.
-    told: Option<Result<(u64, BTreeSet<EniId>), (u64, String)>>,
+    told: Option<Told>,
     /// The generation that was applied last: what is changed while it stays the same is a repair.
     applied: u64,
     ask_subnets_at: Instant,
+}
+
+/// What became of a generation: the ENIs that are ready, or why not.
+#[derive(Debug, PartialEq)]
+struct Told {
+    generation: u64,
+    outcome: Result<BTreeSet<EniId>, String>,
 }
 
 /// Starts the task.
@@ -153,7 +160,7 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
             status.primary_mtu_bytes = converged.primary_mtu_bytes;
             status.repairs += repairs;
         });
-        let told = Ok((wanted.generation, ready.clone()));
+        let told = Told { generation: wanted.generation, outcome: Ok(ready.clone()) };
         if self.told.as_ref() != Some(&told) {
             self.told = Some(told);
             self.tell(Event::DatapathApplied { generation: wanted.generation, ready });
@@ -161,7 +168,7 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
     }
 
     fn failed(&mut self, generation: u64, message: String) {
-        let told = Err((generation, message.clone()));
+        let told = Told { generation, outcome: Err(message.clone()) };
         if self.told.as_ref() != Some(&told) {
             tracing::error!(
                 generation,

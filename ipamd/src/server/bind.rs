@@ -66,7 +66,7 @@ impl Drop for BoundSocket {
 /// # Errors
 /// When somebody else is there, or the file system refuses.
 pub fn bind(path: &Path) -> Result<BoundSocket, BindError> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    let dir = path.parent().unwrap_or_else(|| Path::new("/"));
     let in_dir = |cause| BindError::Directory(path.to_owned(), cause);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(in_dir)?;
     let mode = fs::metadata(dir).map_err(in_dir)?.mode() & 0o7777;

@@ -101,12 +101,16 @@ async fn converse<H: Handler>(mut stream: UnixStream, handler: &H) {
 fn allowed(stream: &UnixStream) -> Result<(), Response> {
     let own = rustix::process::geteuid().as_raw();
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == 0 || peer.uid() == own => Ok(()),
+        Ok(peer) if may_ask(peer.uid(), own) => Ok(()),
         Ok(peer) => {
             Err(refuse(RefusalKind::Invalid, format!("user {} may not ask; only root may", peer.uid())))
         }
         Err(error) => Err(refuse(RefusalKind::Internal, format!("who asks cannot be found out: {error}"))),
     }
+}
+
+const fn may_ask(uid: u32, own: u32) -> bool {
+    uid == 0 || uid == own
 }
 
 /// The request; `None` if the peer hung up without a word, as a probe does.

@@ -130,8 +130,9 @@ async fn a_directory_that_others_may_write_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_is_refused_with_what_would_be_right() {
     let served = Served::start();
+    let too_long = format!("at most {MAX_FRAME}");
     let cases: &[(&str, Vec<u8>, RefusalKind, &str)] = &[
-        ("oversize", vec![0xff; 8], RefusalKind::Invalid, "at most 65536"),
+        ("oversize", vec![0xff; 8], RefusalKind::Invalid, &too_long),
         ("no JSON", b"\x03\0\0\0abc".to_vec(), RefusalKind::Invalid, "not JSON"),
         ("empty", b"\0\0\0\0".to_vec(), RefusalKind::Invalid, "not JSON"),
         ("no UTF-8", b"\x04\0\0\0\"\xff\xfe\"".to_vec(), RefusalKind::Invalid, "not JSON"),
@@ -161,6 +162,15 @@ async fn garbage_is_refused_with_what_would_be_right() {
         assert!(found == *kind && text.contains(reason), "{what}: {found:?} {text}");
     }
     assert!(matches!(send(&served.path(), status()).await, Some(Response::Status(_))));
+}
+
+#[test]
+fn only_root_and_the_agents_own_user_may_ask() {
+    for (uid, own, may) in
+        [(0, 0, true), (0, 998, true), (998, 998, true), (1000, 0, false), (1000, 998, false)]
+    {
+        assert_eq!(may_ask(uid, own), may, "user {uid} of an agent of {own}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

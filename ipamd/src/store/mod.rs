@@ -281,7 +281,7 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let kept = path.with_extension(format!("redb.unusable-{millis:016}"));
     fs::rename(path, &kept)?;
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    let dir = path.parent().unwrap_or_else(|| Path::new("/"));
     let mut older: Vec<PathBuf> = fs::read_dir(dir)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| {

@@ -1,1 +1,76 @@
-//! Tests.
+//! Tests of the way from the pool's picture to the kernel's: gateway, translation sets, what is missing.
+
+use super::*;
+use crate::config::Config;
+
+fn eni(ordinal: u8, subnet: &str, addresses: &[&str]) -> EniDatapath {
+    EniDatapath {
+        eni: format!("eni-{ordinal}").parse().unwrap(),
+        mac: MacAddr::new([2, 0, 0, 0, 0, ordinal]),
+        ordinal,
+        subnet: subnet.parse().unwrap(),
+        primary: IpAddr::from([10, 0, 16, 10 + ordinal]),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+    }
+}
+
+fn pool() -> DatapathWanted {
+    let enis = vec![
+        eni(0, "subnet-a", &["10.0.1.20"]),
+        eni(1, "subnet-b", &["10.0.16.30", "fd00::1", "10.0.16.31"]),
+    ];
+    DatapathWanted { generation: 1, enis }
+}
+
+fn inputs(nat: &str) -> NodeInputs {
+    NodeInputs {
+        primary_mac: MacAddr::new([2, 0, 0, 0, 0, 0]),
+        primary_address: Ipv4Addr::new(10, 0, 1, 10),
+        vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/56".parse().unwrap()],
+        subnets: BTreeMap::from([("subnet-b".parse().unwrap(), "10.0.16.0/20".parse().unwrap())]),
+        nat: Config::parse(&format!("pool: {{{nat}}}")).unwrap().pool.nat,
+    }
+}
+
+fn texts(nets: &[Ipv4Net]) -> Vec<String> {
+    nets.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_secondary_eni_gets_its_subnets_length_and_router() {
+    let wanted = node_wanted(&pool(), &inputs("")).unwrap();
+    let [secondary] = wanted.secondaries.as_slice() else { panic!("{wanted:?}") };
+    assert_eq!(secondary.address.to_string(), "10.0.16.11/20");
+    assert_eq!(secondary.gateway.to_string(), "10.0.16.1");
+    assert_eq!(secondary.ordinal.number(), 1);
+    assert_eq!(texts(&secondary.pod_addresses), ["10.0.16.30/32", "10.0.16.31/32"]);
+    assert_eq!(wanted.primary.address.to_string(), "10.0.1.10");
+}
+
+#[test]
+fn translation_covers_the_pods_of_all_enis_and_spares_the_vpc_and_the_excludes() {
+    let nat = node_wanted(&pool(), &inputs("natExclude: [192.168.0.0/16]")).unwrap().nat;
+    assert_eq!(texts(&nat.local), ["10.0.1.20/32", "10.0.16.30/32", "10.0.16.31/32"]);
+    assert_eq!(texts(&nat.never), ["192.168.0.0/16", "10.0.0.0/16"]);
+    let none = node_wanted(&pool(), &inputs("vpcDestinations: None")).unwrap().nat;
+    assert_eq!((none.never, none.local.len()), (Vec::new(), 3));
+    let off = node_wanted(&pool(), &inputs("natOutgoing: false")).unwrap().nat;
+    assert_eq!(off.local, []);
+}
+
+#[test]
+fn what_is_missing_is_named_and_nothing_is_guessed() {
+    let mut inputs = inputs("");
+    inputs.subnets.clear();
+    let unknown = unknown_subnets(&pool(), &inputs);
+    assert_eq!(
+        unknown,
+        BTreeSet::from(["subnet-b".parse().unwrap()]),
+        "the primary's is the operating system's"
+    );
+    let error = node_wanted(&pool(), &inputs).unwrap_err();
+    assert_eq!(error.to_string(), "the CIDR of subnet-b is not known yet");
+    let mut far = pool();
+    far.enis[1].ordinal = 120;
+    assert!(matches!(node_wanted(&far, &self::inputs("")), Err(WantedError::Ordinal { .. })));
+}
