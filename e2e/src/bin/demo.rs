@@ -115,9 +115,8 @@ fn show(arguments: &Arguments, world: &World, interrupt: &Interrupt, progress: &
 }
 
 fn spec(arguments: &Arguments) -> WorldSpec {
-    // Short times, so that the way back can be watched; the defaults are those of a cluster.
-    let pool =
-        [("warmIpTarget", "3"), ("maxAboveWarm", "0"), ("cooldownSeconds", "3"), ("shrinkDelaySeconds", "1")];
+    // Short times, so that the way back can be watched; the targets are the defaults.
+    let pool = [("cooldownSeconds", "3"), ("shrinkDelaySeconds", "1")];
     WorldSpec {
         name: arguments.name.clone(),
         nodes: arguments.nodes,

@@ -39,7 +39,7 @@ fn the_last_pod_beyond_the_quota_is_told_which_limit_it_met() {
     let outcome = world.runtime(0).unwrap().execute("ADD", &pod, &pod.netns_path()).unwrap();
     assert!(!outcome.success);
     assert_eq!(outcome.output["code"], 11, "{}", outcome.failure());
-    let words = outcome.failure().to_lowercase();
-    assert!(words.contains("quota") || words.contains("limit"), "{words}");
+    let words = outcome.failure();
+    assert!(words.contains("the node is full: 2 enis with 1 pod addresses each"), "{words}");
     world.down().unwrap();
 }
