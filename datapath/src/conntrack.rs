@@ -1,23 +1,37 @@
 //! Deletes connection-tracking entries of an address that is given back: its next owner must not meet flows, translations and
 //! marks of the one before.
 //!
-//! The kernel does the search: a delete request with a filter (Linux 5.8) removes every entry whose original or reply
-//! source or destination is the address, so nothing is listed to user space.
+//! The kernel does most of the search: a delete request with a filter (Linux 5.8) removes every entry whose *original* source or
+//! destination is the address, so nothing is listed to user space. A flow that was sent to the address by DNAT (a Service) names
+//! it only in its reply, and the kernel's filter by reply matches nothing when there is none by original (seen on 6.18): these,
+//! and only these thanks to a filter by status (Linux 5.12), are listed and deleted one by one.
 
-use crate::codec::Message;
+use crate::codec::{Attributes, F_DUMP, Message, Received};
 use crate::netlink::{Errno, NetlinkError};
 use crate::netns::NetNs;
 use crate::socket::{Ask, Socket};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use std::net::IpAddr;
 
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`.
+const CT_GET: u16 = 1 << 8 | 1;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`.
 const CT_DELETE: u16 = 1 << 8 | 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
+const CTA_STATUS_MASK: u16 = 26;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+/// `IPS_DST_NAT`.
+const STATUS_DST_NAT: u32 = 0x20;
+/// `NLA_F_NESTED`, for an attribute that is copied whole.
+const NESTED: u16 = 0x8000;
+/// Length of `nfgenmsg`.
+const HEADER: usize = 4;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
@@ -54,14 +68,22 @@ impl Conntrack {
     /// # Errors
     /// When the kernel refuses; a kernel without connection tracking has nothing to delete, and that is no error.
     pub fn delete_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
-        let asks = addresses.iter().flat_map(|address| {
-            [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY].into_iter().flat_map(move |tuple| {
-                [End::Source, End::Destination].map(|end| delete(*address, tuple, end))
-            })
-        });
-        self.socket.ask_all(asks.collect())?.into_iter().try_for_each(|done| done.map(drop))
+        let by_original = addresses
+            .iter()
+            .flat_map(|address| [delete(*address, End::Source), delete(*address, End::Destination)]);
+        let mut asks: Vec<Ask> = by_original.collect();
+        for ipv6 in [false, true] {
+            if addresses.iter().any(|address| address.is_ipv6() == ipv6) {
+                let translated = self.socket.dump(&list_translated(ipv6))?;
+                asks.extend(translated.iter().filter_map(|entry| delete_translated(entry, addresses)));
+            }
+        }
+        self.socket.ask_all(asks)?.into_iter().try_for_each(|done| done.map(drop))
     }
 }
+
+/// The entry has gone by itself, or the kernel does not track connections.
+const NOTHING_THERE: &[Errno] = &[Errno::NOENT, Errno::OPNOTSUPP, Errno::PROTONOSUPPORT];
 
 #[derive(Clone, Copy)]
 enum End {
@@ -69,7 +91,7 @@ enum End {
     Destination,
 }
 
-fn delete(address: IpAddr, tuple: u16, end: End) -> Ask {
+fn delete(address: IpAddr, end: End) -> Ask {
     let (family, attribute, bytes) = match (address, end) {
         (IpAddr::V4(address), End::Source) => (2, CTA_IP_V4_SRC, address.octets().to_vec()),
         (IpAddr::V4(address), End::Destination) => (2, CTA_IP_V4_DST, address.octets().to_vec()),
@@ -80,16 +102,44 @@ fn delete(address: IpAddr, tuple: u16, end: End) -> Ask {
         End::Source => FILTER_IP_SRC,
         End::Destination => FILTER_IP_DST,
     };
-    let (orig, reply) = if tuple == CTA_TUPLE_ORIG { (flag, 0) } else { (0, flag) };
     let mut message = Message::new(CT_DELETE, 0, &[family, 0, 0, 0]);
-    message.nest(tuple, |tuple| {
+    message.nest(CTA_TUPLE_ORIG, |tuple| {
         tuple.nest(CTA_TUPLE_IP, |ip| {
             ip.put(attribute, &bytes);
         });
     });
     message.nest(CTA_FILTER, |filter| {
-        filter.put_u32(CTA_FILTER_ORIG_FLAGS, orig).put_u32(CTA_FILTER_REPLY_FLAGS, reply);
+        filter.put_u32(CTA_FILTER_ORIG_FLAGS, flag).put_u32(CTA_FILTER_REPLY_FLAGS, 0);
     });
     let what = format!("delete connection-tracking entries of {address}");
-    Ask { what, message, tolerated: &[Errno::NOENT, Errno::OPNOTSUPP, Errno::PROTONOSUPPORT] }
+    Ask { what, message, tolerated: NOTHING_THERE }
+}
+
+fn list_translated(ipv6: bool) -> Ask {
+    let family = if ipv6 { 10 } else { 2 };
+    let mut message = Message::new(CT_GET, F_DUMP, &[family, 0, 0, 0]);
+    message.put_be32(CTA_STATUS, STATUS_DST_NAT).put_be32(CTA_STATUS_MASK, STATUS_DST_NAT);
+    Ask { what: "list the translated connection-tracking entries".into(), message, tolerated: NOTHING_THERE }
+}
+
+/// Deletes the entry if its reply comes from one of the addresses.
+fn delete_translated(entry: &Received, addresses: &[IpAddr]) -> Option<Ask> {
+    let attributes = Attributes::after(&entry.payload, HEADER);
+    let reply = Attributes(Attributes(attributes.find(CTA_TUPLE_REPLY)?).find(CTA_TUPLE_IP)?);
+    let address = match reply.find(CTA_IP_V4_SRC) {
+        Some(bytes) => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        None => IpAddr::from(<[u8; 16]>::try_from(reply.find(CTA_IP_V6_SRC)?).ok()?),
+    };
+    if !addresses.contains(&address) {
+        return None;
+    }
+    let mut message = Message::new(CT_DELETE, 0, entry.payload.get(..HEADER)?);
+    message.put(CTA_TUPLE_ORIG | NESTED, attributes.find(CTA_TUPLE_ORIG)?);
+    for kind in [CTA_ID, CTA_ZONE] {
+        if let Some(value) = attributes.find(kind) {
+            message.put(kind, value);
+        }
+    }
+    let what = format!("delete a connection-tracking entry that leads to {address}");
+    Some(Ask { what, message, tolerated: NOTHING_THERE })
 }
