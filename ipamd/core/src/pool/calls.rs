@@ -155,6 +155,10 @@ impl Pool {
 
     /// Takes an address into the stock that EC2 just gave to one of our ENIs.
     pub(super) fn take_up(&mut self, address: IpAddr, eni: &EniId) {
+        if self.table.get(address).is_some_and(|slot| slot.eni != *eni) {
+            // It left its ENI: the answer that says so is not here yet, or somebody else took it from there.
+            self.forget_address(address);
+        }
         if self.table.get(address).is_some() {
             let what = format!("{address} was given to {eni}, but is there already");
             self.out.push(Action::Report(Finding::BadAnswer { what }));

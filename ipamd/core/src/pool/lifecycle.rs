@@ -236,9 +236,11 @@ impl Pool {
     /// Forgets an address that is gone, unless a pod has it. It still rests: should it come back soon, packets for its last
     /// holder may come with it.
     pub(super) fn forget_address(&mut self, address: IpAddr) {
-        if let Some(State::Cooling { until }) = self.table.get(address).map(|slot| &slot.state) {
-            self.resting.insert(address, *until);
-        }
+        let rests = self.table.get(address).and_then(|slot| match slot.state {
+            State::Cooling { until } => Some(until),
+            _ => None,
+        });
+        self.resting.extend(rests.map(|until| (address, until)));
         self.table.remove(address);
     }
 }

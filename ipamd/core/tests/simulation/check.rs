@@ -239,10 +239,13 @@ impl Sim {
                 self.broken.push(format!("{stuck:?} wait, but there is room: {:#?}", self.pool.view()));
             }
         }
-        for (key, pod) in self.pods.clone() {
+        for pod in self.pods.clone().into_values() {
             if let Pod::Adding { ticket } = pod {
                 self.feed(Event::Cancel { ticket });
-            } else if !matches!(pod, Pod::Deleting { .. }) {
+            }
+        }
+        for (key, pod) in self.pods.clone() {
+            if !matches!(pod, Pod::Deleting { .. }) {
                 self.delete(key, &pod);
             }
         }
