@@ -286,20 +286,31 @@ impl World {
         self.call(API, |world| {
             let interface = world.enis.get(eni).ok_or_else(|| no_eni(API, eni))?;
             let subnet = interface.subnet.clone();
+            // An address that the ENI has already is confirmed, and takes no second place.
+            let missing = match request {
+                AddressRequest::Addresses(named) => {
+                    Some(named.difference(&interface.addresses).copied().collect())
+                }
+                AddressRequest::Count(_) | AddressRequest::Prefixes(_) => None,
+            };
+            let asked_for = missing.map_or_else(|| request.clone(), AddressRequest::Addresses);
             let machine =
                 interface.attachment.as_ref().and_then(|at| world.machines.get(at.instance.as_ref()?));
             let room = machine.map_or(UNATTACHED_LIMIT, limit).saturating_sub(places(interface));
-            if asked(request) > room {
+            if asked(&asked_for) > room {
                 let message = format!("{eni} has room for {room} more");
                 return Err(error(API, ErrorClass::QuotaExceeded, "PrivateIpAddressLimitExceeded", message));
             }
             let mut space = world.space(API, &subnet)?.clone();
-            let explicit = explicit(API, &mut space, request)?;
-            let assigned = explicit.map_or_else(|| counted(API, &mut space, request), Ok)?;
+            let explicit = explicit(API, &mut space, &asked_for)?;
+            let mut assigned = explicit.map_or_else(|| counted(API, &mut space, request), Ok)?;
             world.spaces.insert(subnet, space);
             let interface = world.enis.get_mut(eni).ok_or_else(|| no_eni(API, eni))?;
             interface.addresses.extend(&assigned.addresses);
             interface.prefixes.extend(&assigned.prefixes);
+            if let AddressRequest::Addresses(named) = request {
+                assigned.addresses.clone_from(named);
+            }
             world.changed();
             Ok(assigned)
         })

@@ -166,7 +166,11 @@ fn addresses_come_and_go_by_name_and_a_foreign_one_is_refused() {
     let wanted: BTreeSet<IpAddr> = ["10.0.1.50", "10.0.1.51"].map(|text| text.parse().unwrap()).into();
     let request = AddressRequest::Addresses(wanted.clone());
     assert_eq!(bench.world.assign(&eni, &request).unwrap().addresses, wanted);
-    assert_eq!(class(bench.world.assign(&eni, &request)), Some(ErrorClass::Conflict));
+    let free = bench.free();
+    assert_eq!(bench.world.assign(&eni, &request).unwrap().addresses, wanted, "EC2 confirms what is there");
+    assert_eq!(bench.free(), free);
+    let other = bench.create("u", 0).id;
+    assert_eq!(class(bench.world.assign(&other, &request)), Some(ErrorClass::Conflict));
     for outside in ["10.0.2.5", "10.0.1.1", "10.0.1.255", "fd00::1"] {
         let request = AddressRequest::Addresses(BTreeSet::from([outside.parse().unwrap()]));
         assert_eq!(class(bench.world.assign(&eni, &request)), Some(ErrorClass::Conflict), "{outside}");

@@ -39,7 +39,7 @@ pub async fn answers_an_assignment_with_what_is_new(world: &World) -> anyhow::Re
 /// The caller may choose.
 pub async fn assigns_addresses_by_name(world: &World) -> anyhow::Result<()> {
     let eni = world.create("zone-b", 0).await?;
-    let chosen: BTreeSet<IpAddr> = BTreeSet::from(["10.40.30.7".parse()?, "10.40.30.9".parse()?]);
+    let chosen: BTreeSet<IpAddr> = BTreeSet::from(["10.40.90.7".parse()?, "10.40.90.9".parse()?]);
     world.cloud.assign(&eni.id, &AddressRequest::Addresses(chosen.clone())).await?;
     ensure!(world.eni(&eni.id).await?.addresses == chosen);
     world.cloud.unassign(&eni.id, &chosen, &BTreeSet::new()).await?;
@@ -107,7 +107,10 @@ pub async fn refuses_what_a_full_subnet_has_not(world: &World) -> anyhow::Result
 /// An m5.large has ten addresses on an ENI, the primary one included.
 pub async fn refuses_addresses_beyond_the_quota_of_an_eni(world: &World) -> anyhow::Result<()> {
     let node = world.node("address-quota")?;
-    let eni = world.create("zone-a", 9).await?;
+    let eni = world.create("zone-a", 0).await?;
+    let hosts =
+        world.subnet("zone-a").await?.cidr.hosts().skip(5000).filter(|address| *address != eni.primary);
+    world.cloud.assign(&eni.id, &AddressRequest::Addresses(hosts.take(9).collect())).await?;
     world
         .cloud
         .attach_eni(&eni.id, &node.instance, DeviceIndex(1), CardIndex(0))
