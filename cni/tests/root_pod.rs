@@ -11,7 +11,8 @@ use node::{Namespace, Node};
 use serde_json::{Value, json};
 use spur_datapath::names;
 use spur_wire::{Response, SpooledRelease};
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::time::Instant;
 
 /// The JSON of `ip`, for the one entry that fits.
 #[track_caller]
@@ -196,7 +197,7 @@ fn c23_a_result_that_nobody_reads_is_undone() {
         // Writing to /dev/full fails with ENOSPC.
         command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
         let mut child = command.spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &add.stdin).unwrap();
+        child.stdin.take().unwrap().write_all(&add.stdin).unwrap();
         common::finish(child, Instant::now())
     });
     assert!(!ran.success);
@@ -264,6 +265,54 @@ fn c29_fifty_adds_at_once_all_succeed_with_addresses_of_their_own() {
 
 #[test]
 #[ignore = "needs root"]
+fn c30_after_a_kill_between_grant_and_wiring_del_leaves_nothing() {
+    let (node, pod) = (Node::new(), Namespace::new());
+    let pool = common::Pool::default();
+    let books = pool.clone();
+    let agent = FakeAgent::start(move |request| match books.answer(request) {
+        Response::Add(_) => Behaviour::Kill,
+        other => Behaviour::Answer(other),
+    });
+    let before = (node.ns.snapshot(), pod.snapshot());
+    let ran = node.run(&agent.invocation("ADD", "c1", pod.path()));
+    assert!(!ran.success && ran.stdout.is_empty(), "{ran:?}");
+    assert_eq!(pool.held().len(), 1);
+    node.run(&agent.invocation("DEL", "c1", pod.path())).assert_silent_success();
+    assert!(pool.held().is_empty());
+    before.0.assert_same(&node.ns);
+    before.1.assert_same(&pod);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn c30_after_a_kill_between_wiring_and_result_del_leaves_nothing() {
+    let (node, pod) = (Node::new(), Namespace::new());
+    let (agent, pool) = FakeAgent::honest();
+    let before = (node.ns.snapshot(), pod.snapshot());
+    let add = agent.invocation("ADD", "c1", pod.path());
+    // A full pipe: the plugin waits in the write of its result.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
+    writer.write_all(&vec![b' '; size]).unwrap();
+    node.ns.inside(|| {
+        let mut child = add.command().stdout(writer).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&add.stdin).unwrap();
+        wait_until("the host has a route to the pod", || {
+            node.ns.ip_do(&["route", "show", "table", "all"]).contains("10.77.1.1")
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+    drop(reader);
+    assert!(pod.snapshot() != before.1 && pool.held().len() == 1);
+    node.run(&agent.invocation("DEL", "c1", pod.path())).assert_silent_success();
+    assert!(pool.held().is_empty());
+    before.0.assert_same(&node.ns);
+    before.1.assert_same(&pod);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn c30_after_a_kill_at_any_moment_del_leaves_nothing() {
     let (node, pod) = (Node::new(), Namespace::new());
     let (agent, pool) = FakeAgent::honest();
@@ -275,7 +324,6 @@ fn c30_after_a_kill_at_any_moment_del_leaves_nothing() {
         node.run(&del).assert_silent_success();
         ran.took
     };
-    let (mut granted, mut wired) = (0, 0);
     for step in 0..40 {
         node.ns.inside(|| {
             let mut child = add.spawn();
@@ -284,17 +332,11 @@ fn c30_after_a_kill_at_any_moment_del_leaves_nothing() {
             child.wait().unwrap();
         });
         agent.settle();
-        granted += pool.held().len();
-        wired += usize::from(pod.snapshot() != before.1);
         node.run(&del).assert_silent_success();
         assert!(pool.held().is_empty(), "step {step}");
         before.0.assert_same(&node.ns);
         before.1.assert_same(&pod);
     }
-    assert!(
-        granted > wired && wired > 0,
-        "kills hit different moments: {granted} after the grant, {wired} after the pair"
-    );
 }
 
 #[test]
@@ -489,12 +531,10 @@ fn add_appends_to_the_result_of_an_earlier_plugin() {
 
 #[test]
 #[ignore = "needs root"]
-fn add_takes_no_longer_than_a_moment() {
+fn the_veth_has_one_queue_each_way() {
     let (node, pod) = (Node::new(), Namespace::new());
     let (agent, _) = FakeAgent::honest();
-    let ran = node.run(&agent.invocation("ADD", "c1", pod.path()));
-    ran.result();
-    assert!(ran.took < Duration::from_secs(2), "{ran:?}");
+    node.run(&agent.invocation("ADD", "c1", pod.path())).result();
     let host_side = names::host_veth_name(None, "c1", "eth0");
     let details = node.ns.ip(&["-d", "link", "show", host_side.as_str()]);
     assert_eq!((&details[0]["num_tx_queues"], &details[0]["num_rx_queues"]), (&json!(1), &json!(1)));

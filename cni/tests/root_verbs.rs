@@ -10,7 +10,7 @@ use common::{Behaviour, FakeAgent, Invocation, Ran};
 use node::{Namespace, Node};
 use serde_json::{Value, json};
 use spur_wire::{CheckReply, GcReply, RequestBody, Response};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A wired pod, and the CHECK that a runtime would send.
 struct Pod {
@@ -152,15 +152,14 @@ fn c50_status_is_quick_and_changes_nothing() {
     let node = Node::new();
     let (agent, _) = FakeAgent::honest();
     let before = node.ns.snapshot();
-    let mut took: Vec<Duration> = (0..20)
-        .map(|_| {
-            let started = Instant::now();
-            node.run(&agent.invocation("STATUS", "c1", "")).assert_silent_success();
-            started.elapsed()
-        })
-        .collect();
-    took.sort();
-    assert!(took[10] < Duration::from_millis(500), "a question, no work: {took:?}");
+    let took = (0..20).map(|_| {
+        let ran = node.run(&agent.invocation("STATUS", "c1", ""));
+        ran.assert_silent_success();
+        ran.took
+    });
+    // The best of twenty: how busy the machine is does not matter.
+    let best = took.min().unwrap();
+    assert!(best < Duration::from_millis(20), "{best:?}");
     before.assert_same(&node.ns);
     assert!(agent.requests().iter().all(|request| request.body == RequestBody::Status));
 }

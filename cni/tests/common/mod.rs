@@ -145,8 +145,8 @@ pub(crate) enum Behaviour {
     Drip,
     /// Nothing, and close.
     Close,
-    /// The answer, after a while.
-    Late(Duration, Response),
+    /// SIGKILL to the plugin that asks.
+    Kill,
 }
 
 /// An agent on a socket of its own.
@@ -277,9 +277,11 @@ fn serve(mut stream: UnixStream, requests: &Mutex<Vec<Request>>, behave: &dyn Fn
     requests.lock().unwrap().push(request.clone());
     match behave(&request) {
         Behaviour::Answer(response) => _ = write_frame(&mut stream, &response),
-        Behaviour::Late(wait, response) => {
-            std::thread::sleep(wait);
-            let _ = write_frame(&mut stream, &response);
+        Behaviour::Kill => {
+            let plugin = rustix::net::sockopt::socket_peercred(&stream).unwrap().pid;
+            rustix::process::kill_process(plugin, rustix::process::Signal::KILL).unwrap();
+            // Until the kernel has closed its end.
+            let _ = stream.read(&mut [0]);
         }
         Behaviour::Bytes(bytes) => _ = stream.write_all(&bytes),
         Behaviour::Hang => _ = stream.read(&mut [0]),
