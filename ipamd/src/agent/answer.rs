@@ -39,7 +39,9 @@ impl<K: Kernel> Handler for Answers<K> {
         match request.body {
             RequestBody::Add(add) => self.add(add).await.unwrap_or_else(|refusal| refusal),
             RequestBody::Del(del) => self.del(&del.attachment).await.unwrap_or_else(|refusal| refusal),
-            RequestBody::Check(check) => self.check(&check.attachment).unwrap_or_else(|refusal| refusal),
+            RequestBody::Check(check) => {
+                self.check(&check.attachment).await.unwrap_or_else(|refusal| refusal)
+            }
             RequestBody::Gc(_) => refuse(RefusalKind::Version, "this agent does not speak GC"),
             RequestBody::Status => Response::Status(self.status()),
         }
@@ -132,14 +134,15 @@ impl<K: Kernel> Answers<K> {
         Ok(Response::Del(DelReply { addresses }))
     }
 
-    fn check(&self, attachment: &Attachment) -> Result<Response, Response> {
+    async fn check(&self, attachment: &Attachment) -> Result<Response, Response> {
         let key = key_of(attachment)?;
         let phase = self.phase.borrow().clone();
         let Phase::Running(running) = phase else {
             return Err(refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default()));
         };
         let key = running.recovered.resolve(key);
-        let view = running.view.borrow().clone();
+        let view = running.pool.view().await;
+        let view = view.map_err(|stopping| refuse(RefusalKind::TryAgain, stopping.to_string()))?;
         let held = view.enis.iter().flat_map(|eni| &eni.addresses).filter(|address| {
             address.attachment.as_ref() == Some(&key) && matches!(address.state, "held" | "granting")
         });

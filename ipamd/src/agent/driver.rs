@@ -10,8 +10,7 @@ use crate::store::StoreHandle;
 use crate::store::books::write_of;
 use spur_cloud::Cloud;
 use spur_ipamd_core::{
-    Action, CallId, CloudCall, DatapathWanted, Event, Pool, PoolView, Reason, Reply, StoreChange, StoreId,
-    Ticket,
+    Action, CallId, CloudCall, DatapathWanted, Event, Pool, Reason, Reply, StoreChange, StoreId, Ticket,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,8 +33,6 @@ pub(super) struct Parts<C> {
     pub(super) cloud: Arc<C>,
     /// Where the wanted state of the kernel goes.
     pub(super) wanted: watch::Sender<DatapathWanted>,
-    /// Where a picture of the pool goes after each step.
-    pub(super) view: watch::Sender<Arc<PoolView>>,
     /// Ends waiting ADDs; the task goes on until every handle is gone.
     pub(super) stop: CancellationToken,
 }
@@ -116,6 +113,10 @@ impl<C: Cloud> Driver<C> {
                 self.step(Event::Del { ticket: Ticket(ticket), attachment });
             }
             Question::Cancel { ticket } => self.step(Event::Cancel { ticket: Ticket(ticket) }),
+            Question::View { reply } => {
+                // Who asked may have left.
+                let _ = reply.send(self.parts.pool.view());
+            }
         }
     }
 
@@ -131,7 +132,6 @@ impl<C: Cloud> Driver<C> {
         for action in self.parts.pool.step(now, event) {
             self.begin(action);
         }
-        self.parts.view.send_replace(Arc::new(self.parts.pool.view()));
     }
 
     fn begin(&mut self, action: Action) {

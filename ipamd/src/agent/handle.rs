@@ -1,7 +1,7 @@
 //! How the rest of the agent talks to the task that owns the pool: questions go in by channel, each is answered once, and who
 //! no longer waits is forgotten properly.
 
-use spur_ipamd_core::{AttachmentKey, PodName, Reply};
+use spur_ipamd_core::{AttachmentKey, PodName, PoolView, Reply};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +16,7 @@ pub(super) enum Question {
     Add { ticket: u64, attachment: AttachmentKey, pod: Option<PodName>, reply: oneshot::Sender<Reply> },
     Del { ticket: u64, attachment: AttachmentKey, reply: oneshot::Sender<Reply> },
     Cancel { ticket: u64 },
+    View { reply: oneshot::Sender<PoolView> },
 }
 
 /// Asks the pool's task; cheap to clone.
@@ -89,6 +90,16 @@ impl PoolHandle {
         let (reply, answer) = oneshot::channel();
         let question = Question::Del { ticket: self.ticket(), attachment, reply };
         self.questions.send(question).map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// A picture of the pool.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub(super) async fn view(&self) -> Result<PoolView, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(Question::View { reply }).map_err(|_| Stopping)?;
         answer.await.map_err(|_| Stopping)
     }
 

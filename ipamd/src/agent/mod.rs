@@ -207,7 +207,6 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         let clock = self.world.clock;
         let pool = Pool::new(prepared.settings, prepared.facts, prepared.record, seed.finish(), clock.now());
         let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
-        let (view, view_seen) = watch::channel(Arc::new(pool.view()));
         let (status, node) = watch::channel(NodeStatus::unknown());
         let (handle, outcomes, driver) = driver::spawn(driver::Parts {
             pool,
@@ -215,7 +214,6 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             store: self.store.clone(),
             cloud: Arc::clone(&cloud),
             wanted,
-            view,
             stop: self.stop.clone(),
         });
         let keeper = nodework::spawn(NodeParts {
@@ -238,7 +236,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             // A panic in either is logged by the runtime's hook; the other must not be waited for in vain.
             let _ = tokio::join!(driver, keeper);
         });
-        Arc::new(Running { pool: handle, view: view_seen, node, node_address, recovered: prepared.recovered })
+        Arc::new(Running { pool: handle, node, node_address, recovered: prepared.recovered })
     }
 
     /// Writes the conflist as soon as ADD can be served.

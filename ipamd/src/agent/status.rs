@@ -3,7 +3,6 @@
 
 use super::handle::PoolHandle;
 use super::recovered::Recovered;
-use spur_ipamd_core::PoolView;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -27,8 +26,6 @@ pub(super) enum Phase {
 pub(super) struct Running {
     /// The pool.
     pub(super) pool: PoolHandle,
-    /// The pool's last picture.
-    pub(super) view: watch::Receiver<Arc<PoolView>>,
     /// The kernel's side.
     pub(super) node: watch::Receiver<NodeStatus>,
     /// The node's primary address.

@@ -119,7 +119,9 @@ pub enum StoreError {
 /// An open store.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    path: PathBuf,
+    /// None after a commit failed: redb wants to be opened anew then, and finds the last good commit by itself.
+    database: Option<Database>,
     _lock: File,
 }
 
@@ -149,16 +151,28 @@ impl Store {
                 (database, contents, Origin::SetAside { kept, why })
             }
         };
-        Ok((Self { database, _lock: lock }, contents, origin))
+        Ok((Self { path, database: Some(database), _lock: lock }, contents, origin))
     }
 
-    /// Writes all of `writes`, or nothing. They are durable when this returns.
+    /// Writes all of `writes`, or nothing. They are durable when this returns. After a failure (a full disk) the next
+    /// commit opens the file anew.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
-        write_all(&self.database, writes).map_err(|error| StoreError::Commit(Box::new(error)))
+    pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        let failed = |error: redb::Error| StoreError::Commit(Box::new(error));
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open_database(&self.path).map_err(|error| failed(error.into()))?,
+        };
+        write_all(&database, writes).map_err(failed)?;
+        self.database = Some(database);
+        Ok(())
     }
+}
+
+fn open_database(path: &Path) -> Result<Database, redb::DatabaseError> {
+    Database::builder().set_cache_size(CACHE_BYTES).create(path)
 }
 
 fn take_lock(dir: &Path) -> Result<File, StoreError> {

@@ -12,7 +12,7 @@ fn put(table: Table, key: &str, value: &str) -> Write {
 }
 
 fn filled(dir: &Path) -> Rows {
-    let (store, _, _) = open(dir).unwrap();
+    let (mut store, _, _) = open(dir).unwrap();
     for number in 0..40 {
         store
             .commit(&[
@@ -32,7 +32,7 @@ fn filled(dir: &Path) -> Rows {
 #[test]
 fn what_was_committed_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, rows, origin) = open(dir.path()).unwrap();
+    let (mut store, rows, origin) = open(dir.path()).unwrap();
     assert_eq!((rows.len(), origin), (0, Origin::Fresh));
     store
         .commit(&[
@@ -82,10 +82,10 @@ fn a_directory_that_cannot_be_used_is_an_error_and_nothing_is_set_aside() {
 #[test]
 fn a_newer_schema_is_set_aside_with_a_clear_word() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, _, _) = open(dir.path()).unwrap();
+    let (mut store, _, _) = open(dir.path()).unwrap();
     store.commit(&[put(Table::Meta, SCHEMA_KEY, "7"), put(Table::Assignments, "a", "b")]).unwrap();
     drop(store);
-    let (store, rows, origin) = open(dir.path()).unwrap();
+    let (mut store, rows, origin) = open(dir.path()).unwrap();
     let Origin::SetAside { kept, why } = origin else { panic!("{origin:?}") };
     assert!(kept.exists() && rows.is_empty());
     assert_eq!(why, "its schema is 7, and this agent reads 1");
@@ -108,7 +108,7 @@ fn open_damaged(bytes: &[u8], whole: &Rows, what: &str) -> bool {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(FILE), bytes).unwrap();
     let started = Instant::now();
-    let (store, rows, origin) = open(dir.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (mut store, rows, origin) = open(dir.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(started.elapsed().as_secs() < 20, "{what}: took {:?}", started.elapsed());
     for (key, value) in &rows {
         assert_eq!(whole.get(key), Some(value), "{what}: a row that nobody wrote");

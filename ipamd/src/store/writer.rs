@@ -48,22 +48,35 @@ impl StoreHandle {
 /// Starts the writer. It ends, and closes the store, when every handle is gone and the queue is empty.
 pub fn spawn_writer(store: Store) -> (StoreHandle, tokio::task::JoinHandle<()>) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (StoreHandle(sender), tokio::spawn(write(Arc::new(store), receiver)))
+    (StoreHandle(sender), tokio::spawn(write(store, receiver)))
 }
 
-async fn write(store: Arc<Store>, mut queue: mpsc::UnboundedReceiver<Request>) {
+async fn write(store: Store, mut queue: mpsc::UnboundedReceiver<Request>) {
+    let mut store = Some(store);
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         let writes: Vec<Write> =
             batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
-        let on_thread = Arc::clone(&store);
-        let committed = tokio::task::spawn_blocking(move || on_thread.commit(&writes)).await;
-        // A panic of the store's library is a failed commit for those who wait, and the end of none of them.
-        let result = committed
-            .unwrap_or_else(|panic| {
-                Err(StoreError::Commit(Box::new(redb::Error::Corrupted(panic.to_string()))))
-            })
-            .map_err(Arc::new);
+        let result = match store.take() {
+            Some(mut on_thread) => {
+                let committed = tokio::task::spawn_blocking(move || {
+                    let result = on_thread.commit(&writes);
+                    (on_thread, result)
+                });
+                match committed.await {
+                    Ok((back, result)) => {
+                        store = Some(back);
+                        result
+                    }
+                    // A panic of the store's library took the store with it: nothing can be granted any more.
+                    Err(panic) => {
+                        Err(StoreError::Commit(Box::new(redb::Error::Corrupted(panic.to_string()))))
+                    }
+                }
+            }
+            None => Err(StoreError::Commit(Box::new(redb::Error::DatabaseClosed))),
+        };
+        let result = result.map_err(Arc::new);
         for request in batch.drain(..) {
             // Who no longer waits has been told otherwise by then (shutdown).
             let _ = request.done.send(result.clone());

@@ -239,9 +239,14 @@ impl Pool {
     fn see_addresses(&mut self, reading: Reading, seen: &Eni, new: bool) {
         let id = &seen.id;
         let before = self.drop_findings(id);
+        let settle = self.settings.timings.settle;
         let mut adopted = 0;
         for address in &seen.addresses {
-            match self.table.get(*address).map(|slot| (slot.eni == *id, slot.live())) {
+            match self
+                .table
+                .get(*address)
+                .map(|slot| (slot.eni == *id, slot.given.after(settle) > reading.at))
+            {
                 None if self.buried(*address) => {}
                 None => {
                     let rests = self.resting.remove(address).map(|until| State::Cooling { until });
@@ -251,10 +256,11 @@ impl Pool {
                     self.note_adoption(*address, id, new);
                 }
                 Some((true, _)) => self.table.set_missing(*address, false),
-                Some((false, live)) => self.see_elsewhere(*address, id, live, &before),
+                // It was here before it was given to the other.
+                Some((false, true)) => {}
+                Some((false, false)) => self.see_elsewhere(*address, id, &before),
             }
         }
-        let settle = self.settings.timings.settle;
         for (address, state, eni) in self.unseen(seen) {
             let young = self.table.get(address).is_some_and(|slot| slot.given.after(settle) > reading.at);
             match state {
@@ -314,9 +320,10 @@ impl Pool {
     }
 
     /// EC2 shows an address on this ENI that we have on another.
-    fn see_elsewhere(&mut self, address: IpAddr, seen: &EniId, live: bool, before: &BTreeSet<Finding>) {
-        let Some(eni) = self.table.get(address).map(|slot| slot.eni.clone()) else { return };
-        if live {
+    fn see_elsewhere(&mut self, address: IpAddr, seen: &EniId, before: &BTreeSet<Finding>) {
+        let Some(slot) = self.table.get(address) else { return };
+        let eni = slot.eni.clone();
+        if slot.live() {
             self.raise_again(Finding::HeldAddressElsewhere { address, eni, seen: seen.clone() }, before);
         } else {
             // Whether it really moved, the next reading of the other ENI says; then it is free to be taken up here.

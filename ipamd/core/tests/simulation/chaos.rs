@@ -44,7 +44,7 @@ impl Chaos {
     }
 
     pub(crate) fn flaky() -> Self {
-        Self { name: "flaky", refuse: 80, lose: 60, late: 40, store_fails: 20, ..Self::calm() }
+        Self { name: "flaky", refuse: 100, lose: 60, late: 80, store_fails: 20, ..Self::calm() }
     }
 
     pub(crate) fn stale() -> Self {
@@ -60,7 +60,16 @@ impl Chaos {
     }
 
     pub(crate) fn crashing() -> Self {
-        Self { name: "crashing", refuse: 30, lose: 40, late: 30, store_fails: 10, crash: 20, ..Self::calm() }
+        Self {
+            name: "crashing",
+            refuse: 30,
+            lose: 40,
+            late: 30,
+            store_fails: 10,
+            crash: 20,
+            call: Duration::from_secs(3),
+            ..Self::calm()
+        }
     }
 
     pub(crate) fn cramped() -> Self {

@@ -3,7 +3,7 @@
 use crate::harness::{Pod, Sim};
 use spur_cloud::fake::Fault;
 use spur_cloud::{AddressRequest, CloudError, Eni, EniId, ErrorClass};
-use spur_ipamd_core::{AttachmentKey, CallDone, CloudCall, Event};
+use spur_ipamd_core::{AttachmentKey, CallDone, CloudCall, Event, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -133,6 +133,35 @@ impl Sim {
         };
         if !self.kernel.applied.enis.iter().any(|wanted| known(&wanted)) {
             self.broken.push(format!("{address} was handed out before the kernel knew it"));
+        }
+    }
+
+    /// What growth may not do: ask for more than the targets allow, with all counted that is under way.
+    pub(crate) fn check_growth(&mut self) {
+        let there: usize =
+            self.world.true_enis().values().filter(|eni| eni.id != self.hog).map(|e| e.addresses.len()).sum();
+        let counts = self.pool.view().counts;
+        let gone = counts.held + counts.cooling + counts.leaving;
+        let supply = (u32::try_from(there).unwrap() + self.incoming()).saturating_sub(gone);
+        let waiting = u32::try_from(self.pool.view().waiting.len()).unwrap();
+        let targets = &self.settings.targets;
+        let wanted = (waiting + targets.warm_ip_target).max(targets.minimum_ip_target);
+        if supply > wanted + targets.max_above_warm {
+            self.broken.push(format!("grows to {supply} free for {waiting} waiting and {targets:?}"));
+        }
+    }
+
+    /// Nothing is reported missing that nobody took.
+    pub(crate) fn check_finding(&mut self, finding: &Finding) {
+        let alarm = matches!(
+            finding,
+            Finding::AddressMissing { .. }
+                | Finding::HeldAddressMissing { .. }
+                | Finding::HeldAddressElsewhere { .. }
+                | Finding::HeldEniGone { .. }
+        );
+        if alarm && self.innocent {
+            self.broken.push(format!("a false alarm: {finding}"));
         }
     }
 

@@ -9,7 +9,8 @@ use spur_cloud::{
 };
 use spur_ipamd_core::{
     Action, AttachmentKey, CallDone, CallId, CloudCall, DatapathWanted, EniTemplate, Event, Jitter,
-    NodeFacts, Pool, PoolSettings, Record, Reply, StoreChange, StoreId, Targets, Ticket, Timestamp, Timings,
+    NodeFacts, Pool, PoolSettings, Reason, Record, Reply, StoreChange, StoreId, Targets, Ticket, Timestamp,
+    Timings,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -76,6 +77,10 @@ pub(crate) struct Sim {
     pub(crate) broken: Vec<String>,
     /// Whether the pool can know all about its ENIs, so that it must never run into a quota.
     pub(crate) tidy: bool,
+    /// Whether nobody else takes addresses, and no call comes late and does.
+    pub(crate) innocent: bool,
+    /// Whether the pool can know what is under way, so that it must never ask for too much.
+    frugal: bool,
     queue: BTreeMap<(Duration, u64), Due>,
     last_commit: Duration,
     life: u64,
@@ -93,10 +98,14 @@ impl Sim {
             max_above_warm: u32::try_from(rng.bits() % 10).unwrap(),
             max_enis: None,
         };
-        Self::with(seed, chaos, targets, rng)
+        // Short delays: more of everything in the same number of steps.
+        let seconds = Duration::from_secs;
+        let timings = Timings { shrink_delay: seconds(10), reconcile: seconds(15), ..Timings::default() };
+        let frugal = chaos.name == "calm";
+        Self { frugal, ..Self::with(seed, chaos, targets, timings, rng) }
     }
 
-    pub(crate) fn with(seed: u64, chaos: Chaos, targets: Targets, rng: Jitter) -> Self {
+    pub(crate) fn with(seed: u64, chaos: Chaos, targets: Targets, timings: Timings, rng: Jitter) -> Self {
         let mut world = World::new();
         let vpc = world.add_vpc("main", &["10.0.0.0/16".parse().unwrap()]);
         let cidrs =
@@ -115,12 +124,12 @@ impl Sim {
             limits: spur_quotas::builtin("m5.large").unwrap(),
             primary: primary_of(&world, &instance),
         };
-        let settings =
-            PoolSettings { targets, eni: template(&instance, vec![home, next]), timings: Timings::default() };
+        let settings = PoolSettings { targets, eni: template(&instance, vec![home, next]), timings };
         let pool =
             Pool::new(settings.clone(), node.clone(), Record::default(), seed, Timestamp::from_epoch(EPOCH));
         let hog = primary_of(&world, &hog);
         let tidy = chaos.meddle + chaos.late + chaos.crash == 0 && chaos.lag.is_zero();
+        let innocent = chaos.name != "calm" && chaos.meddle + chaos.late == 0;
         let mut sim = Self {
             rng,
             chaos,
@@ -138,6 +147,8 @@ impl Sim {
             robbed_enis: BTreeSet::new(),
             broken: Vec::new(),
             tidy,
+            innocent,
+            frugal: false,
             queue: BTreeMap::new(),
             last_commit: Duration::ZERO,
             life: 0,
@@ -186,17 +197,38 @@ impl Sim {
         self.queue.insert((self.now() + after, self.serial), due);
     }
 
+    /// Addresses that calls under way will bring.
+    pub(crate) fn incoming(&self) -> u32 {
+        let asked = |due: &Due| match due {
+            Due::Effect { call: CloudCall::Assign { request: AddressRequest::Count(count), .. }, .. } => {
+                *count
+            }
+            Due::Effect { call: CloudCall::CreateEni(create), .. } => match create.request {
+                AddressRequest::Count(count) => count,
+                _ => 0,
+            },
+            _ => 0,
+        };
+        self.queue.values().map(asked).sum()
+    }
+
     /// Gives the pool an event and begins its actions.
     pub(crate) fn feed(&mut self, event: Event) {
         self.steps += 1;
         if self.print {
             eprintln!("{:10.3} > {event:?}", self.now().as_secs_f64());
         }
-        for action in self.pool.step(self.stamp(), event) {
+        let actions = self.pool.step(self.stamp(), event);
+        let grows =
+            actions.iter().any(|action| matches!(action, Action::Call { reason: Reason::Grow { .. }, .. }));
+        for action in actions {
             if self.print {
                 eprintln!("           {action:?}");
             }
             self.begin(action);
+        }
+        if grows && self.frugal {
+            self.check_growth();
         }
     }
 
@@ -222,7 +254,7 @@ impl Sim {
                     };
                     self.schedule(after, Due::Answer { life, id, result: Box::new(Err(lost)) });
                 }
-                let extra = if late { self.delay(Duration::from_secs(8)) } else { Duration::ZERO };
+                let extra = if late { self.delay(Duration::from_secs(15)) } else { Duration::ZERO };
                 self.schedule(after + extra, Due::Effect { life, id, call, fault, late });
             }
             Action::Datapath(wanted) => {
@@ -230,7 +262,7 @@ impl Sim {
                 self.schedule(after, Due::Kernel { life, wanted });
             }
             Action::Reply { ticket, reply } => self.answer(ticket, reply),
-            Action::Report(_) => {}
+            Action::Report(finding) => self.check_finding(&finding),
         }
     }
 

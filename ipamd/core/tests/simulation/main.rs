@@ -50,27 +50,27 @@ fn runs(first: u64, count: u64) {
 
 #[test]
 fn rules_hold_in_a_calm_world() {
-    runs(0, 4);
+    runs(0, 6);
 }
 
 #[test]
 fn rules_hold_when_calls_fail_and_answers_are_lost_or_late() {
-    runs(1, 10);
+    runs(1, 16);
 }
 
 #[test]
 fn rules_hold_when_reads_lag() {
-    runs(2, 8);
+    runs(2, 14);
 }
 
 #[test]
 fn rules_hold_through_crashes_at_any_point() {
-    runs(3, 10);
+    runs(3, 16);
 }
 
 #[test]
 fn rules_hold_when_subnets_run_full_and_others_meddle() {
-    runs(4, 8);
+    runs(4, 10);
 }
 
 #[test]

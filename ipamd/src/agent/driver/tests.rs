@@ -55,11 +55,10 @@ impl Bed {
         let clock = Clock::starting_at(Duration::from_secs(1_700_000_000));
         let pool = Pool::new(settings, facts, Record::default(), 1, clock.now());
         let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
-        let view = watch::Sender::new(Arc::new(pool.view()));
         let stop = CancellationToken::new();
         let store = spawn_writer(store).0;
         let shared = Arc::new(cloud.clone());
-        let parts = Parts { pool, clock, store, cloud: shared, wanted, view, stop: stop.clone() };
+        let parts = Parts { pool, clock, store, cloud: shared, wanted, stop: stop.clone() };
         let (handle, feedback, driver) = spawn(parts);
         tokio::spawn(prepare_whatever_is_attached(cloud.clone(), wanted_seen, feedback));
         Self { _dir: dir, cloud, handle, stop, driver }

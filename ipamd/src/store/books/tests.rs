@@ -71,7 +71,7 @@ fn changes() -> Vec<StoreChange> {
 #[test]
 fn every_change_survives_the_way_to_the_file_and_back() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, books, _) = Store::open(dir.path(), Books::decode).unwrap();
+    let (mut store, books, _) = Store::open(dir.path(), Books::decode).unwrap();
     assert_eq!(books, Books::default());
     let mut expected = Books::default();
     for change in changes() {
@@ -100,7 +100,7 @@ fn the_writes_between_two_records_lead_from_one_to_the_other() {
     let mut new = Record::default();
     new.apply(&StoreChange::Hold(attachment(3), holding(30)));
     new.apply(&StoreChange::Hold(attachment(4), holding(4)));
-    let (store, ..) = Store::open(dir.path(), Books::decode).unwrap();
+    let (mut store, ..) = Store::open(dir.path(), Books::decode).unwrap();
     store.commit(&writes_between(&Record::default(), &Record::default())).unwrap();
     store.commit(&changes().iter().map(write_of).collect::<Vec<_>>()).unwrap();
     store.commit(&writes_between(&old, &new)).unwrap();
@@ -119,7 +119,7 @@ fn a_row_that_makes_no_sense_sets_the_store_aside_and_is_named() {
         (Table::Limits, "m5.large", "{\"enis\": ", "EOF"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let (store, ..) = Store::open(dir.path(), Books::decode).unwrap();
+        let (mut store, ..) = Store::open(dir.path(), Books::decode).unwrap();
         store.commit(&[Write { table, key: key.into(), value: Some(value.into()) }]).unwrap();
         drop(store);
         let (_store, books, origin) = Store::open(dir.path(), Books::decode).unwrap();

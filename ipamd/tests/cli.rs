@@ -1,0 +1,130 @@
+//! The binary as an operator meets it: exit codes, mistakes, a node without metadata, signals, two agents. Nothing is asked of any
+//! network: the metadata endpoint is a closed port of the loopback interface.
+
+use spur_wire::{Request, RequestBody, Response, StatusReply, VERSION};
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// An agent that is killed when the test ends before it does.
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spur-ipamd"));
+    command
+        .args(["agent", "--config"])
+        .arg(config)
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9/");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn config(dir: &Path, socket: &str) -> PathBuf {
+    let path = dir.join(format!("{socket}.yaml"));
+    let at = dir.display();
+    let text = format!(
+        "socket: {at}/run/{socket}\nstateDir: {at}/state\nspoolDir: {at}/spool\ncni: {{confDir: {at}/net.d}}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn run(config: &Path) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = command(config).output().unwrap();
+    assert_eq!(stdout, b"", "logs and errors go to stderr");
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+fn status(socket: &Path) -> Option<StatusReply> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    let request = Request { version: VERSION, network: "spur".into(), body: RequestBody::Status };
+    spur_wire::write_frame(&mut stream, &request).ok()?;
+    match spur_wire::read_frame(&mut stream).ok()? {
+        Response::Status(status) => Some(status),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn wait_for(agent: &mut Agent, limit: Duration) -> Option<i32> {
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline {
+        if let Some(status) = agent.0.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the agent did not end within {limit:?}");
+}
+
+fn started(config: &Path, socket: &Path) -> Agent {
+    let agent = Agent(command(config).spawn().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while status(socket).is_none() {
+        assert!(Instant::now() < deadline, "the agent does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    agent
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_all_mistakes_and_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.yaml");
+    std::fs::write(&path, "addWaitSeconds: 0\nunheard: of\npool: {natPortRange: 1-2}\n").unwrap();
+    let (code, stderr) = run(&path);
+    assert_eq!(code, Some(2), "{stderr}");
+    for word in [
+        "3 mistake(s)",
+        "addWaitSeconds: is 0",
+        "unheard: is not a known key",
+        "pool.natPortRange: is \"1-2\"",
+    ] {
+        assert!(stderr.contains(word), "no {word:?} in {stderr}");
+    }
+    let (code, stderr) = run(&dir.path().join("absent.yaml"));
+    assert!(code == Some(2) && stderr.contains("absent.yaml: No such file"), "{stderr}");
+}
+
+#[test]
+fn without_metadata_the_agent_answers_and_a_signal_ends_it_with_code_0() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("run/a.sock");
+        let mut agent = started(&config(dir.path(), "a.sock"), &socket);
+        let status = status(&socket).unwrap();
+        assert!(!status.ready && status.reason.unwrap().contains("instance metadata"));
+        let id = rustix::process::Pid::from_child(&agent.0);
+        rustix::process::kill_process(id, signal).unwrap();
+        assert_eq!(wait_for(&mut agent, Duration::from_secs(5)), Some(0));
+        let mut logs = String::new();
+        agent.0.stderr.take().unwrap().read_to_string(&mut logs).unwrap();
+        for line in logs.lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        }
+        assert!(logs.contains("stopping") && !socket.exists(), "{logs}");
+        assert!(!dir.path().join("net.d").exists(), "no conflist before ADD can be served");
+    }
+}
+
+#[test]
+fn a_second_agent_is_refused_and_one_that_was_killed_leaves_the_way_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("run/a.sock");
+    let first = config(dir.path(), "a.sock");
+    let mut agent = started(&first, &socket);
+    let (code, stderr) = run(&config(dir.path(), "b.sock"));
+    assert!(code == Some(1) && stderr.contains("another agent uses the state directory"), "{stderr}");
+    agent.0.kill().unwrap();
+    agent.0.wait().unwrap();
+    assert!(socket.exists(), "a killed agent tidies nothing");
+    let _again = started(&first, &socket);
+}
