@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::canned::{Asked, Canned};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
 use spur_cloud::{ClientToken, ErrorClass};
 
 async fn cloud(endpoint: &str) -> AwsCloud {
@@ -149,4 +151,32 @@ async fn ipv6_is_refused_before_ec2_is_asked() {
         cloud(&server.endpoint).await.unassign(&"eni-1".parse().unwrap(), &addresses, &BTreeSet::new()).await;
     assert_eq!(result.unwrap_err().class(), ErrorClass::Bug);
     assert!(server.asked().is_empty());
+}
+
+/// Credentials that cannot be had.
+#[derive(Debug)]
+struct Without(fn() -> CredentialsError);
+
+impl ProvideCredentials for Without {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err((self.0)()))
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_do_not_exist_are_denied_and_a_provider_in_trouble_is_transient() {
+    let rows: [(fn() -> CredentialsError, ErrorClass); 2] = [
+        (|| CredentialsError::not_loaded("none configured"), ErrorClass::Denied),
+        (|| CredentialsError::provider_error("metadata service is slow"), ErrorClass::Transient),
+    ];
+    for (cause, class) in rows {
+        let options = AwsOptions::new("eu-central-1".parse().unwrap());
+        let cloud =
+            AwsCloud::from_config(&loader(&options).credentials_provider(Without(cause)).load().await);
+        let error = cloud.vpc(&"vpc-1".parse().unwrap()).await.unwrap_err();
+        assert_eq!(error.class(), class, "{error}");
+    }
 }
