@@ -46,6 +46,8 @@ pub(crate) struct Slot {
     pub(crate) given: Timestamp,
     /// EC2 does not show it.
     pub(crate) missing: bool,
+    /// A call that takes it away may still come late: nobody gets it before a later reading shows it.
+    pub(crate) doubtful: bool,
 }
 
 impl Slot {
@@ -108,6 +110,13 @@ impl AddressTable {
         }
     }
 
+    /// Notes whether the address may still be taken away by a call of ours.
+    pub(crate) fn set_doubtful(&mut self, address: IpAddr, doubtful: bool) {
+        if let Some(slot) = self.slots.get_mut(&address) {
+            slot.doubtful = doubtful;
+        }
+    }
+
     /// The address of a holder, while it is granted, held or released.
     pub(crate) fn of(&self, key: &AttachmentKey) -> Option<IpAddr> {
         self.holders.get(key).copied()
@@ -116,7 +125,13 @@ impl AddressTable {
     /// Adds an address that is not there yet.
     pub(crate) fn add(&mut self, address: IpAddr, eni: EniId, state: State, given: Timestamp) {
         let Entry::Vacant(slot) = self.slots.entry(address) else { return };
-        slot.insert(Slot { eni, state: State::Free { since: given }, given, missing: false });
+        slot.insert(Slot {
+            eni,
+            state: State::Free { since: given },
+            given,
+            missing: false,
+            doubtful: false,
+        });
         self.set(address, state);
     }
 

@@ -9,7 +9,6 @@ use crate::eni::{Leaving, Phase, Uncertain};
 use crate::event::CallDone;
 use crate::finding::Finding;
 use crate::record::{Intent, StoreChange};
-use crate::time::Timestamp;
 use crate::wait::Wait;
 use spur_cloud::{AddressRequest, Api, Assigned, CloudError, EniId, EniQuery, ErrorClass};
 use std::collections::BTreeSet;
@@ -164,29 +163,25 @@ impl Pool {
             self.out.push(Action::Report(Finding::BadAnswer { what }));
             return;
         }
-        let unclear = self.dig_up(address);
-        let rests = self.resting.remove(&address).into_iter().chain(unclear).max();
-        let state = rests.map_or(State::Free { since: self.now }, |until| State::Cooling { until });
-        self.table.add(address, eni.clone(), state, self.now);
+        let doubtful = self.dig_up(address);
+        let rests = self.resting.remove(&address).map(|until| State::Cooling { until });
+        self.table.add(address, eni.clone(), rests.unwrap_or(State::Free { since: self.now }), self.now);
+        self.table.set_doubtful(address, doubtful);
     }
 
     /// An address that was given back was given to us again: a restart must not finish the old release with it. What says so
-    /// rides along with the transaction that hands the address out, at the latest. If a call to give it back had no clear
-    /// outcome, it may come late and take the address again: until a reading would show that, the address rests.
-    fn dig_up(&mut self, address: IpAddr) -> Option<Timestamp> {
-        let timings = &self.settings.timings;
-        let late = self.now.after(timings.settle.saturating_add(timings.reconcile.saturating_mul(2)));
-        let mut rests = None;
+    /// rides along with the transaction that hands the address out, at the latest. Says whether a call to give it back had no
+    /// clear outcome: then it may come late and take the address again.
+    fn dig_up(&mut self, address: IpAddr) -> bool {
+        let mut doubtful = false;
         for (intent, release) in &mut self.releases {
             if release.addresses.remove(&address) {
                 let (eni, addresses) = (release.eni.clone(), release.addresses.clone());
                 self.dirty.push(StoreChange::PutIntent(*intent, Intent::Unassign { eni, addresses }));
-                if release.unclear {
-                    rests = Some(late);
-                }
+                doubtful |= release.unclear;
             }
         }
-        rests
+        doubtful
     }
 
     fn unassigned(&mut self, eni: &EniId, addresses: &BTreeSet<IpAddr>) {

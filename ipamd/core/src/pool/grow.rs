@@ -20,6 +20,7 @@ impl Pool {
             Stock { waiting: u32::try_from(self.waiters.len()).unwrap_or(u32::MAX), ..Stock::default() };
         for (address, slot) in self.table.iter() {
             match slot.state {
+                State::Free { .. } if slot.doubtful => {}
                 State::Free { .. } if self.usable(address, slot) => stock.free += 1,
                 State::Free { .. } if self.enis.get(&slot.eni).is_some_and(|eni| self.on_its_way(eni)) => {
                     stock.coming += 1;

@@ -255,7 +255,12 @@ impl Pool {
                     adopted += 1;
                     self.note_adoption(*address, id, new);
                 }
-                Some((true, _)) => self.table.set_missing(*address, false),
+                Some((true, young)) => {
+                    self.table.set_missing(*address, false);
+                    if !young {
+                        self.table.set_doubtful(*address, false);
+                    }
+                }
                 // It was here before it was given to the other.
                 Some((false, true)) => {}
                 Some((false, false)) => self.see_elsewhere(*address, id, &before),

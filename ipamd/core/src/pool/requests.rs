@@ -132,6 +132,6 @@ impl Pool {
     /// Whether a pod could have this address now.
     pub(super) fn usable(&self, address: IpAddr, slot: &Slot) -> bool {
         let ready = self.enis.get(&slot.eni).is_some_and(|eni| eni.phase == Phase::Ready && !eni.lost);
-        slot.free() && !slot.missing && ready && self.kernel.has(&slot.eni, address)
+        slot.free() && !slot.missing && !slot.doubtful && ready && self.kernel.has(&slot.eni, address)
     }
 }
