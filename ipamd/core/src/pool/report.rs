@@ -39,6 +39,7 @@ impl Pool {
         let mut counts = Counts { free: stock.free, coming: stock.coming, ..Counts::default() };
         for (_, slot) in self.table.iter() {
             match slot.state {
+                State::Free { .. } if self.goes(slot) => counts.leaving += 1,
                 State::Free { .. } => {}
                 State::Cooling { .. } => counts.cooling += 1,
                 State::Leaving { .. } => counts.leaving += 1,
@@ -46,6 +47,11 @@ impl Pool {
             }
         }
         counts
+    }
+
+    /// Whether the address goes with its ENI.
+    fn goes(&self, slot: &Slot) -> bool {
+        self.enis.get(&slot.eni).is_some_and(|eni| matches!(eni.phase, Phase::Leaving(_)))
     }
 
     fn view_eni(&self, eni: &EniState) -> EniView {
@@ -71,6 +77,7 @@ impl Pool {
     fn view_address(&self, address: IpAddr, slot: &Slot) -> AddressView {
         let (state, holder, until) = match &slot.state {
             State::Free { .. } if self.usable(address, slot) => ("free", None, None),
+            State::Free { .. } if self.goes(slot) => ("leaving", None, None),
             State::Free { .. } => ("preparing", None, None),
             State::Granting { key, holding, .. } => ("granting", Some((key, holding)), None),
             State::Held { key, holding } => ("held", Some((key, holding)), None),
