@@ -130,7 +130,8 @@ impl Pool {
             }
         }
         waits.extend(self.wait_for_cooldown());
-        if self.sight.observed.is_some() && self.full() {
+        let stock = self.stock();
+        if self.sight.observed.is_some() && stock.free + stock.coming < stock.waiting && self.full() {
             waits.insert(Wait::Full { enis: self.max_enis(), addresses_per_eni: self.capacity() });
         }
         if waits.is_empty() {

@@ -9,8 +9,7 @@ use spur_cloud::{
 };
 use spur_ipamd_core::{
     Action, AttachmentKey, CallDone, CallId, CloudCall, DatapathWanted, EniTemplate, Event, Jitter,
-    NodeFacts, Pool, PoolSettings, Reason, Record, Reply, StoreChange, StoreId, Targets, Ticket, Timestamp,
-    Timings,
+    NodeFacts, Pool, PoolSettings, Record, Reply, StoreChange, StoreId, Targets, Ticket, Timestamp, Timings,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -219,8 +218,9 @@ impl Sim {
             eprintln!("{:10.3} > {event:?}", self.now().as_secs_f64());
         }
         let actions = self.pool.step(self.stamp(), event);
-        let grows =
-            actions.iter().any(|action| matches!(action, Action::Call { reason: Reason::Grow { .. }, .. }));
+        // A creation is decided before its intent is durable, and pods may give up in between.
+        let assigns = |call: &CloudCall| matches!(call, CloudCall::Assign { .. });
+        let grows = actions.iter().any(|action| matches!(action, Action::Call { call, .. } if assigns(call)));
         for action in actions {
             if self.print {
                 eprintln!("           {action:?}");
