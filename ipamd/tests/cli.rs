@@ -1,6 +1,8 @@
 //! The binary as an operator meets it: exit codes, mistakes, a node without metadata, signals, two agents. Nothing is asked of any
 //! network: the metadata endpoint is a closed port of the loopback interface.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 use spur_wire::{Request, RequestBody, Response, StatusReply, VERSION};
 use std::io::Read;
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,8 @@
 //! The real kernel behind the agent, in a network namespace of the test's own, with iproute2 and nftables as witnesses: prepared
 //! once, repaired after others changed it, quiet otherwise.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 use spur_datapath::MacAddr;
 use spur_datapath::layout::{EniOrdinal, PODS_TABLE};
 use spur_datapath::names::{host_mac, pod_mac};

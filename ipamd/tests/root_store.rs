@@ -1,6 +1,8 @@
 //! The store on a disk that is full: what cannot be stored is refused, what was stored stays, and the store goes on when there is
 //! room again. Mounts a small tmpfs in a directory of the test's own.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use spur_ipamd::store::{Origin, Rows, Store, Table, Write};
 use std::path::{Path, PathBuf};

@@ -92,7 +92,7 @@ where
     M: Metadata,
     K: Kernel,
 {
-    let (store, books) = open_store(&config)?;
+    let (store, books, rebuild) = open_store(&config)?;
     let socket = bind(&config.socket).map_err(AgentError::Bind)?;
     let (store, writer) = spawn_writer(store);
     let (phase, phase_seen) =
@@ -108,7 +108,7 @@ where
     let server = tokio::spawn(serve(socket, Arc::new(answers), stop.clone()));
     let agent = Agent { config, world, store, phase, grants, tasks: TaskTracker::new(), stop: stop.clone() };
     tokio::select! {
-        () = agent.live(books, connect) => {}
+        () = agent.live(books, rebuild, connect) => {}
         () = stop.cancelled() => {}
     }
     tracing::info!("stopping; pods keep their network");
@@ -128,8 +128,10 @@ where
     Ok(())
 }
 
-fn open_store(config: &Config) -> Result<(Store, Books), AgentError> {
+/// The store, what is in it, and whether it had to be given up.
+fn open_store(config: &Config) -> Result<(Store, Books, bool), AgentError> {
     let (store, books, origin) = Store::open(&config.state_dir, Books::decode).map_err(AgentError::Store)?;
+    let rebuild = matches!(origin, Origin::SetAside { .. });
     match origin {
         Origin::Fresh => tracing::info!(dir = %config.state_dir.display(), "the store is new"),
         Origin::Restored => tracing::info!(
@@ -144,7 +146,7 @@ fn open_store(config: &Config) -> Result<(Store, Books), AgentError> {
             "the store is unusable and was set aside; what pods hold is read from the kernel and EC2"
         ),
     }
-    Ok((store, books))
+    Ok((store, books, rebuild))
 }
 
 struct Agent<M, K> {
@@ -159,12 +161,18 @@ struct Agent<M, K> {
 
 impl<M: Metadata, K: Kernel> Agent<M, K> {
     /// Starts, then looks after what recurs; never ends by itself.
-    async fn live<C: Cloud>(&self, books: Books, connect: impl AsyncFnOnce(&InstanceIdentity) -> C) {
+    async fn live<C: Cloud>(
+        &self,
+        books: Books,
+        rebuild: bool,
+        connect: impl AsyncFnOnce(&InstanceIdentity) -> C,
+    ) {
         let starter = Starter {
             config: &self.config,
             kernel: Arc::clone(&self.world.kernel),
             store: self.store.clone(),
             clock: self.world.clock,
+            rebuild,
             phase: &self.phase,
         };
         let identity = starter.identity(&self.world.metadata).await;

@@ -45,8 +45,14 @@ pub(super) fn unknown_pods(record: &Record, wired: Vec<WiredPod>) -> Vec<WiredPo
 }
 
 /// Enters `pods` into the record. An address that no ENI shows stays with the primary ENI: held is held, and the pool
-/// reports the contradiction.
-pub(super) fn recover(record: &mut Record, pods: &[WiredPod], enis: &[Eni], primary: &EniId, now: Timestamp) {
+/// reports the contradiction. All other addresses rest until `rested`, because nobody remembers which were given back just now.
+pub(super) fn recover(
+    record: &mut Record,
+    pods: &[WiredPod],
+    enis: &[Eni],
+    primary: &EniId,
+    (now, rested): (Timestamp, Timestamp),
+) {
     for pod in pods {
         let owner = enis.iter().find(|eni| eni.addresses.contains(&pod.address));
         let holding = Holding {
@@ -60,7 +66,12 @@ pub(super) fn recover(record: &mut Record, pods: &[WiredPod], enis: &[Eni], prim
             if_name: pod.host_if_name.clone(),
         };
         record.holdings.insert(key, holding);
-        record.cooling.remove(&pod.address);
+    }
+    for address in enis.iter().flat_map(|eni| &eni.addresses) {
+        record.cooling.entry(*address).or_insert(rested);
+    }
+    for holding in record.holdings.values() {
+        record.cooling.remove(&holding.address);
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Starter<'a, K> {
     pub(super) store: StoreHandle,
     /// The time.
     pub(super) clock: Clock,
+    /// The store was set aside, so that nothing is known of what was held and what rested.
+    pub(super) rebuild: bool,
     /// Where it is said what the start waits for.
     pub(super) phase: &'a watch::Sender<Phase>,
 }
@@ -209,16 +211,18 @@ impl<K: Kernel> Starter<'_, K> {
             })
             .await;
         let unknown = unknown_pods(record, wired);
-        if unknown.is_empty() {
+        if unknown.is_empty() && !self.rebuild {
             return;
         }
         tracing::warn!(
             pods = unknown.len(),
-            "pods run that the store does not know; their addresses stay theirs"
+            "pods that run and that the store does not know keep their addresses; all others rest first"
         );
         let query = EniQuery::OfInstance(identity.instance.clone());
         let enis = self.insist("ENIs of the instance", async || cloud.enis(&query).await).await;
-        recover(record, &unknown, &enis, &identity.primary.eni, self.clock.now());
+        let now = self.clock.now();
+        let rested = now.after(self.config.pool.cooldown);
+        recover(record, &unknown, &enis, &identity.primary.eni, (now, rested));
     }
 }
 

@@ -120,6 +120,8 @@ pub fn writes_between(old: &Record, new: &Record) -> Vec<Write> {
     );
     let holdings = new.holdings.iter().filter(|(key, value)| old.holdings.get(key) != Some(value));
     changes.extend(holdings.map(|(key, value)| StoreChange::Hold(key.clone(), value.clone())));
+    let cooling = new.cooling.iter().filter(|(address, until)| old.cooling.get(address) != Some(until));
+    changes.extend(cooling.map(|(address, until)| StoreChange::Cool(*address, *until)));
     changes.iter().map(write_of).collect()
 }
 

@@ -17,10 +17,6 @@ impl Sim {
         if self.chance(self.chaos.meddle) {
             self.meddle();
         }
-        if !self.chaos.lag.is_zero() && self.chance(50) {
-            let lag = Duration::from_millis(self.rng.bits() % 10_000).min(self.chaos.lag);
-            self.world.set_read_lag(lag);
-        }
         // Waves of load: for a while mostly pods come, for a while mostly they go.
         let (come, go) = if (self.steps / 300).is_multiple_of(2) { (200, 60) } else { (60, 200) };
         match self.rng.bits() % 1000 {

@@ -117,6 +117,7 @@ impl Sim {
             let of = |eni: &&Eni| eni.attachment.as_ref().unwrap().instance.as_ref() == Some(instance);
             world.true_enis().values().find(of).unwrap().id.clone()
         };
+        world.set_read_lag(chaos.lag);
         world.set_delays(Duration::from_secs(2), Duration::from_secs(3));
         let node = NodeFacts {
             instance: instance.clone(),
@@ -317,7 +318,13 @@ impl Sim {
                     self.world.inject(call.api(), fault);
                 }
                 self.before_effect(&call, fault, late);
+                // The world keeps its past as far as the longest lag; each read sees another part of it.
+                let lag = self.delay(self.chaos.lag).min(self.chaos.lag);
+                if matches!(call, CloudCall::ReadEnis(_)) {
+                    self.world.set_read_lag(lag);
+                }
                 let result = execute(&mut self.world, &call);
+                self.world.set_read_lag(self.chaos.lag);
                 self.note(&call, &result, fault);
                 if !late {
                     let after = self.delay(self.chaos.call / 4);

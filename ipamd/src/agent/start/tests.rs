@@ -66,3 +66,10 @@ fn new_enis_are_marked_as_this_clusters_and_this_nodes() {
     let groups = super::settings(&config, &identity(), subnets).eni.security_groups;
     assert_eq!(groups, BTreeSet::from(["sg-own".parse().unwrap()]));
 }
+
+#[test]
+fn the_defaults_of_the_configuration_are_those_that_the_pool_is_measured_with() {
+    let config = Config::parse("").unwrap();
+    let settings = settings(&config, &identity(), vec!["subnet-home".parse().unwrap()]);
+    assert_eq!((settings.targets, settings.timings), (Targets::default(), Timings::default()));
+}

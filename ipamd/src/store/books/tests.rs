@@ -100,6 +100,7 @@ fn the_writes_between_two_records_lead_from_one_to_the_other() {
     let mut new = Record::default();
     new.apply(&StoreChange::Hold(attachment(3), holding(30)));
     new.apply(&StoreChange::Hold(attachment(4), holding(4)));
+    new.apply(&StoreChange::Cool([10, 0, 0, 7].into(), Timestamp::default()));
     let (mut store, ..) = Store::open(dir.path(), Books::decode).unwrap();
     store.commit(&writes_between(&Record::default(), &Record::default())).unwrap();
     store.commit(&changes().iter().map(write_of).collect::<Vec<_>>()).unwrap();

@@ -5,6 +5,7 @@ use crate::harness::calls;
 use spur_cloud::fake::Fault;
 use spur_cloud::{AddressRequest, Api, ErrorClass};
 use spur_ipamd_core::{Event, Reply, Targets};
+use std::time::Duration;
 
 #[test]
 fn a_full_subnet_is_left_for_the_next_one() {
@@ -168,4 +169,36 @@ fn a_meddler_cannot_make_the_pool_exceed_a_quota() {
     (0..9).for_each(|number| sim.add(pod(number)));
     pass(&mut sim, 10);
     assert_eq!(live(&sim), 9, "what appeared is taken up");
+}
+
+#[test]
+fn a_creation_that_may_have_worked_and_is_refused_later_is_searched() {
+    let mut sim = calm(Targets::default());
+    pass(&mut sim, 5);
+    sim.world.inject(Api::CreateNetworkInterface, Fault::LoseReply);
+    sim.world.inject(Api::CreateNetworkInterface, Fault::Refuse(ErrorClass::Bug));
+    (0..12).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 40);
+    assert_eq!((live(&sim), calls(&sim.world)[&Api::CreateNetworkInterface]), (12, 2));
+    assert_eq!(sim.world.true_enis().values().filter(|eni| !eni.tags.is_empty()).count(), 1);
+}
+
+#[test]
+fn addresses_that_an_unclear_call_may_still_take_are_not_handed_out_when_the_next_one_is_refused() {
+    let mut sim = calm(Targets { max_above_warm: 0, ..Targets::default() });
+    (0..6).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 5);
+    sim.world.inject(Api::UnassignPrivateIpAddresses, Fault::Refuse(ErrorClass::Transient));
+    sim.world.inject(Api::UnassignPrivateIpAddresses, Fault::Refuse(ErrorClass::Throttled));
+    for (key, state) in sim.pods.clone() {
+        sim.delete(key, &state);
+    }
+    while calls(&sim.world).get(&Api::UnassignPrivateIpAddresses) != Some(&2) {
+        sim.pass(Duration::from_millis(100));
+    }
+    sim.pass(Duration::from_millis(300));
+    let counts = sim.pool.view().counts;
+    assert_eq!((counts.free, counts.leaving), (2, 6));
+    pass(&mut sim, 120);
+    assert_eq!(sim.leftovers(), Vec::<String>::new());
 }
