@@ -1,10 +1,12 @@
 //! What EC2 shows against our book: reported, repaired where a pod is concerned, never obeyed against one.
 
 use super::{calm, findings, first_live, live, pass, pod};
-use crate::harness::calls;
-use spur_cloud::Api;
-use spur_ipamd_core::Targets;
+use crate::chaos::Chaos;
+use crate::harness::{Sim, calls};
+use spur_cloud::{AddressRequest, Api};
+use spur_ipamd_core::{Jitter, Targets, Timings};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 #[test]
 fn an_address_taken_from_a_pod_is_brought_back() {
@@ -32,7 +34,7 @@ fn an_address_of_a_pod_that_moved_to_another_eni_is_kept_and_reported() {
     let spare = spare.iter().find(|address| address.state == "free").unwrap().address;
     sim.world.unassign(&other, &BTreeSet::from([spare]), &BTreeSet::new()).unwrap();
     sim.world.unassign(&eni, &BTreeSet::from([address]), &BTreeSet::new()).unwrap();
-    sim.world.assign(&other, &spur_cloud::AddressRequest::Addresses(BTreeSet::from([address]))).unwrap();
+    sim.world.assign(&other, &AddressRequest::Addresses(BTreeSet::from([address]))).unwrap();
     sim.robbed.insert(address, eni.clone());
     pass(&mut sim, 130);
     assert!(findings(&sim).contains(&"held_address_elsewhere"), "{:?}", findings(&sim));
@@ -95,4 +97,26 @@ fn an_unused_eni_that_somebody_detached_is_deleted() {
     pass(&mut sim, 300);
     assert_eq!(sim.leftovers(), Vec::<String>::new());
     assert!(!sim.world.true_enis().contains_key(&second));
+}
+
+#[test]
+fn a_resting_address_that_vanishes_and_comes_back_still_rests() {
+    let timings = Timings { reconcile: Duration::from_secs(4), ..Timings::default() };
+    let mut sim = Sim::with(1, Chaos::calm(), Targets::default(), timings, Jitter::new(1));
+    (0..3).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 100);
+    let (key, address, eni) = first_live(&sim);
+    let state = sim.pods[&key].clone();
+    sim.delete(key, &state);
+    pass(&mut sim, 1);
+    sim.world.unassign(&eni, &BTreeSet::from([address]), &BTreeSet::new()).unwrap();
+    let of = |sim: &Sim| {
+        let view = sim.pool.view().enis[0].addresses.clone();
+        view.iter().find(|shown| shown.address == address).map(|shown| shown.state)
+    };
+    pass(&mut sim, 8);
+    assert_eq!(of(&sim), None);
+    sim.world.assign(&eni, &AddressRequest::Addresses(BTreeSet::from([address]))).unwrap();
+    pass(&mut sim, 8);
+    assert_eq!(of(&sim), Some("cooling"));
 }
