@@ -11,7 +11,12 @@ type Key = (&'static str, &'static str, &'static str, &'static str);
 
 /// All keys that mean something to the plugin.
 const KEYS: [Key; 14] = [
-    ("cniVersion", "string", "0.1.0", "Version of the CNI specification: 0.4.0, 1.0.0 or 1.1.0."),
+    (
+        "cniVersion",
+        "string",
+        "0.1.0",
+        "Version of the CNI specification, from 0.1.0 to 1.1.0; it decides the shape of the result.",
+    ),
     ("name", "string", "required", "Name of the network; letters, digits, `_`, `.`, `-`."),
     ("type", "string", "none", "Name of the binary; the runtime's business, checked to be text."),
     ("socket", "absolute path", DEFAULT_SOCKET, "Where the agent listens; at most 107 bytes."),

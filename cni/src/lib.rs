@@ -16,12 +16,16 @@ mod del;
 mod docs;
 mod env;
 mod failure;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gc;
 mod input;
 mod log;
 mod mistake;
 mod names;
 mod netconf;
+mod previous;
 mod request;
 mod result;
 mod status;
@@ -155,7 +159,7 @@ fn print_versions(input: &Input) -> Result<(), Failure> {
     #[serde(rename_all = "camelCase")]
     struct Versions<'a> {
         cni_version: &'a str,
-        supported_versions: [SpecVersion; 3],
+        supported_versions: [SpecVersion; SpecVersion::ALL.len()],
     }
     let given = input.as_ref().ok().filter(|object| object.contains_key("cniVersion"));
     let cni_version = given.map_or(SpecVersion::LATEST.as_str(), netconf::version_to_echo);

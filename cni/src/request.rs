@@ -7,6 +7,7 @@ use crate::env::{Environment, Variable};
 use crate::mistake::{Mistake, note};
 use crate::names::{ContainerId, parse_if_name};
 use crate::netconf::{self, NetConf, shown};
+use crate::previous;
 use crate::version::SpecVersion;
 use serde_json::{Map, Value};
 use spur_datapath::netns::NetNs;
@@ -29,7 +30,7 @@ pub(crate) struct AddRequest {
     /// `CNI_NETNS`, verbatim.
     pub(crate) sandbox: String,
     pub(crate) netns: NetNs,
-    /// What earlier plugins of the chain achieved.
+    /// What earlier plugins of the chain achieved, in the shape of the configuration's version.
     pub(crate) previous: Option<Map<String, Value>>,
 }
 
@@ -90,6 +91,7 @@ pub(crate) fn add(env: &Environment, input: Input, open: OpenNetns) -> Result<Ad
     let conf = object.and_then(|object| netconf::parse(object, &mut mistakes));
     match (conf, subject, sandbox, netns, previous) {
         (Some(conf), Some(subject), Some(sandbox), Some(netns), Some(previous)) if mistakes.is_empty() => {
+            let previous = previous.map(|previous| previous::in_shape_of(conf.version, previous));
             Ok(AddRequest { conf, subject, sandbox: sandbox.to_owned(), netns, previous })
         }
         _ => Err(mistakes),
@@ -112,6 +114,9 @@ pub(crate) fn check(env: &Environment, input: Input, open: OpenNetns) -> Result<
     let lacks_result = input.as_ref().is_ok_and(|object| object.get("prevResult").is_none_or(Value::is_null));
     let no_result = || Mistake::NoKey { key: "prevResult", why: "CHECK compares the pod with it" };
     match add(env, input, open) {
+        Ok(add) if add.conf.version < SpecVersion::V0_4_0 => {
+            Err(vec![too_new("CHECK", SpecVersion::V0_4_0, &add.conf)])
+        }
         Ok(mut add) => match add.previous.take() {
             Some(previous) => Ok(CheckRequest { add, previous }),
             None => Err(vec![no_result()]),
@@ -150,12 +155,14 @@ fn network(verb: &'static str, since: SpecVersion, input: Input) -> Result<NetCo
     let mut mistakes = Vec::new();
     let conf = note(input, &mut mistakes).and_then(|object| netconf::parse(object, &mut mistakes));
     match conf {
-        Some(conf) if conf.version < since => {
-            Err(vec![Mistake::VerbTooNew { verb, needed: since, given: conf.version }])
-        }
+        Some(conf) if conf.version < since => Err(vec![too_new(verb, since, &conf)]),
         Some(conf) => Ok(conf),
         None => Err(mistakes),
     }
+}
+
+fn too_new(verb: &'static str, needed: SpecVersion, conf: &NetConf) -> Mistake {
+    Mistake::VerbTooNew { verb, needed, given: conf.version }
 }
 
 /// What stays when a network is swept; from the key of the specification or the one that libcni used before.

@@ -1,4 +1,5 @@
-//! The CNI result of ADD in the shape of each spec version. Pure: what was wired goes in, a serialisable value comes out.
+//! The CNI result of ADD in the shape of each spec version: up to 0.2.0 one address per family, then lists, until 1.0.0 with the
+//! family of each address, since 1.1.0 with the MTU. Pure: what was wired goes in, a serialisable value comes out.
 //! The container's interface is listed second and each address points at it: chained plugins (bandwidth, portmap) look for
 //! the host end as the interface without a sandbox. The link-scope route to the gateway is not listed, because only 1.1 could
 //! say that it has no next hop; older readers would take it for a route via the gateway itself.
@@ -37,8 +38,35 @@ pub(crate) struct Dns {
 
 /// A result as it is printed.
 #[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum CniResult {
+    Legacy(LegacyResult),
+    Lists(ListsResult),
+}
+
+/// Up to 0.2.0.
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct CniResult {
+pub(crate) struct LegacyResult {
+    cni_version: SpecVersion,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip4: Option<LegacyIp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip6: Option<LegacyIp>,
+    dns: Dns,
+}
+
+#[derive(Debug, Serialize)]
+struct LegacyIp {
+    ip: String,
+    gateway: IpAddr,
+    routes: [Route; 1],
+}
+
+/// From 0.3.0 on.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListsResult {
     cni_version: SpecVersion,
     interfaces: Vec<Interface>,
     ips: Vec<Ip>,
@@ -75,6 +103,9 @@ const CONTAINER_SIDE: usize = 1;
 
 impl CniResult {
     pub(crate) fn new(version: SpecVersion, wired: &Wired, dns: &Dns) -> Self {
+        if version.has_legacy_result() {
+            return Self::Legacy(legacy(version, wired, dns));
+        }
         let mtu = (version >= SpecVersion::V1_1_0).then_some(wired.mtu_bytes);
         let interface = |name: &str, mac: &str, sandbox: &str| Interface {
             name: name.to_owned(),
@@ -85,26 +116,26 @@ impl CniResult {
         let ip = |&(address, gateway): &(IpAddr, IpAddr)| Ip {
             version: (version < SpecVersion::V1_0_0).then_some(if address.is_ipv4() { "4" } else { "6" }),
             interface: CONTAINER_SIDE,
-            address: format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 }),
+            address: host_prefix(address),
             gateway,
         };
-        let route = |&(address, gw): &(IpAddr, IpAddr)| Route {
-            dst: if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" },
-            gw,
-        };
-        Self {
+        Self::Lists(ListsResult {
             cni_version: version,
             interfaces: vec![
                 interface(&wired.host_if_name, &wired.host_mac, ""),
                 interface(&wired.pod_if_name, &wired.pod_mac, &wired.sandbox),
             ],
             ips: wired.addresses.iter().map(ip).collect(),
-            routes: wired.addresses.iter().map(route).collect(),
+            routes: wired
+                .addresses
+                .iter()
+                .map(|(address, gateway)| default_route(*address, *gateway))
+                .collect(),
             dns: dns.clone(),
-        }
+        })
     }
 
-    /// The result of a chain in which others came before: theirs, untouched, and ours behind it.
+    /// The result of a chain in which others came before: theirs, untouched, and ours behind it. `previous` has our shape.
     pub(crate) fn after(self, previous: Option<&Map<String, Value>>) -> Result<Value, serde_json::Error> {
         let ours = serde_json::to_value(&self)?;
         let (Some(previous), Value::Object(mut ours)) = (previous, ours.clone()) else { return Ok(ours) };
@@ -123,11 +154,32 @@ impl CniResult {
             }
         }
         merged.insert("cniVersion".to_owned(), ours.remove("cniVersion").unwrap_or_default());
-        if !merged.contains_key("dns") {
-            merged.insert("dns".to_owned(), ours.remove("dns").unwrap_or_default());
+        // What is left has room for one: the families of the old shape, and the names.
+        for (key, value) in ours {
+            merged.entry(key).or_insert(value);
         }
         Ok(Value::Object(merged))
     }
+}
+
+fn legacy(version: SpecVersion, wired: &Wired, dns: &Dns) -> LegacyResult {
+    let of_family = |is_ipv4: bool| {
+        let found = wired.addresses.iter().find(|(address, _)| address.is_ipv4() == is_ipv4);
+        found.map(|&(address, gateway)| LegacyIp {
+            ip: host_prefix(address),
+            gateway,
+            routes: [default_route(address, gateway)],
+        })
+    };
+    LegacyResult { cni_version: version, ip4: of_family(true), ip6: of_family(false), dns: dns.clone() }
+}
+
+fn host_prefix(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+}
+
+fn default_route(address: IpAddr, gw: IpAddr) -> Route {
+    Route { dst: if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" }, gw }
 }
 
 fn list_length(object: &Map<String, Value>, key: &str) -> usize {

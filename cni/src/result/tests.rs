@@ -22,16 +22,31 @@ fn printed(version: SpecVersion, dns: &Dns) -> String {
 }
 
 #[test]
-fn c19_golden_result_of_0_4_0_names_the_family() {
-    assert_eq!(
-        printed(SpecVersion::V0_4_0, &Dns::default()),
-        concat!(
-            r#"{"cniVersion":"0.4.0","interfaces":[{"name":"eni0123456789a","mac":"02:00:00:00:00:01","sandbox":""},"#,
+fn c19_golden_result_up_to_0_2_0_has_one_address_per_family() {
+    for version in [SpecVersion::V0_1_0, SpecVersion::V0_2_0] {
+        let expected = concat!(
+            r#"{"cniVersion":"VERSION","ip4":{"ip":"10.0.1.7/32","gateway":"169.254.1.1","#,
+            r#""routes":[{"dst":"0.0.0.0/0","gw":"169.254.1.1"}]},"dns":{}}"#
+        );
+        assert_eq!(printed(version, &Dns::default()), expected.replace("VERSION", version.as_str()));
+    }
+    let wired = wired(&[("fd00::7", "fe80::1")]);
+    let result = serde_json::to_value(CniResult::new(SpecVersion::V0_2_0, &wired, &Dns::default())).unwrap();
+    let ip6 = serde_json::json!({"ip": "fd00::7/128", "gateway": "fe80::1", "routes": [{"dst": "::/0", "gw": "fe80::1"}]});
+    assert_eq!((&result["ip4"], &result["ip6"]), (&Value::Null, &ip6));
+}
+
+#[test]
+fn c19_golden_result_from_0_3_0_to_0_4_0_names_the_family() {
+    for version in [SpecVersion::V0_3_0, SpecVersion::V0_3_1, SpecVersion::V0_4_0] {
+        let expected = concat!(
+            r#"{"cniVersion":"VERSION","interfaces":[{"name":"eni0123456789a","mac":"02:00:00:00:00:01","sandbox":""},"#,
             r#"{"name":"eth0","mac":"02:00:00:00:00:02","sandbox":"/var/run/netns/x"}],"#,
             r#""ips":[{"version":"4","interface":1,"address":"10.0.1.7/32","gateway":"169.254.1.1"}],"#,
             r#""routes":[{"dst":"0.0.0.0/0","gw":"169.254.1.1"}],"dns":{}}"#
-        )
-    );
+        );
+        assert_eq!(printed(version, &Dns::default()), expected.replace("VERSION", version.as_str()));
+    }
 }
 
 #[test]
@@ -93,4 +108,18 @@ fn a_previous_result_stays_as_it_is_and_ours_follows() {
     assert_eq!(merged["routes"][0]["dst"], "0.0.0.0/0");
     assert_eq!(merged["dns"], previous["dns"]);
     assert_eq!(merged["unknown"], previous["unknown"]);
+}
+
+#[test]
+fn c24_a_previous_result_of_the_old_shape_keeps_its_address() {
+    let wired = wired(&[("10.0.1.7", "169.254.1.1"), ("fd00::7", "fe80::1")]);
+    let merged = |previous: Value| {
+        let ours = CniResult::new(SpecVersion::V0_2_0, &wired, &Dns::default());
+        ours.after(previous.as_object()).unwrap()
+    };
+    let theirs = serde_json::json!({"ip": "192.0.2.1/24", "routes": null});
+    let both = merged(serde_json::json!({"cniVersion": "0.2.0", "ip4": theirs, "unknown": [1, 2]}));
+    assert_eq!((&both["ip4"], &both["unknown"]), (&theirs, &serde_json::json!([1, 2])));
+    assert_eq!(both["ip6"]["ip"], "fd00::7/128");
+    assert_eq!(merged(serde_json::json!({"cniVersion": "0.2.0"}))["ip4"]["ip"], "10.0.1.7/32");
 }
