@@ -67,10 +67,12 @@ pub enum Step {
     HostNeighbour,
     /// The host's route to the pod.
     HostRoute,
+    /// What was done is undone, after a failure; not part of [`Step::ALL`].
+    Undo,
 }
 
 impl Step {
-    /// All steps in order.
+    /// All steps of an ADD without failure, in order.
     pub const ALL: [Self; 8] = [
         Self::CreateVeth,
         Self::PodAddress,
@@ -174,9 +176,13 @@ pub fn add(
     let untouched = |error| Box::new(AddFailure { error, undo: None });
     let wire = |cause| PodError::Wire { name: wiring.pod_name.clone(), cause };
     let mut pod = Netlink::open_in(pod_ns).map_err(|cause| untouched(wire(cause)))?;
-    create_veth(host, &mut pod, pod_ns, wiring, gate).map_err(untouched)?;
+    create_veth(host, &mut pod, pod_ns, wiring, &mut *gate).map_err(untouched)?;
     configure(host, &mut pod, wiring, gate).map_err(|error| {
-        let undo = remove(host, &PodRemoval::of(wiring)).err();
+        let undo = if gate(Step::Undo) {
+            remove(host, &PodRemoval::of(wiring)).err()
+        } else {
+            Some(PodError::Stopped(Step::Undo))
+        };
         Box::new(AddFailure { error, undo })
     })
 }
@@ -236,7 +242,7 @@ fn configure(
 ) -> Result<Wired, PodError> {
     let wire = |cause| PodError::Wire { name: wiring.pod_name.clone(), cause };
     let pod_link = pod.index_of(&wiring.pod_name).map_err(wire)?;
-    run_steps(pod, pod_steps(wiring, pod_link), gate, wire)?;
+    run_steps(pod, pod_steps(wiring, pod_link), &mut *gate, wire)?;
     let host_link = host.index_of(&wiring.host_name).map_err(wire)?;
     run_steps(host, host_steps(wiring, host_link), gate, wire)?;
     // The pod's end got its carrier just now, and sends nothing before the kernel's link watch has seen that (milliseconds,
