@@ -29,8 +29,11 @@ pub const ENI_MASK: u32 = 0x7f;
 pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// How the host ends of pods' veths begin; Calico's policy-only mode expects it.
 pub const HOST_VETH_PREFIX: &str = "eni";
-/// The nft table.
+/// The nft table, in the family `ip` and, to refuse pods' IPv6, in the family `ip6`.
 pub const NFT_TABLE: &str = "spur";
+/// Counter of packets that pods sent with an address that is not theirs: in `ip spur` of forged IPv4, in `ip6 spur` of
+/// all IPv6 while pods have no IPv6 address.
+pub const SPOOFED_COUNTER: &str = "spoofed";
 
 /// The number that the agent gives to a secondary ENI while it is attached: 1 to 99, so that the ranges of rule
 /// priorities do not meet and the mark fits [`ENI_MASK`].

@@ -8,6 +8,7 @@
 //!
 //! The table and the routes of single pods are not planned here: the plugin writes those routes.
 
+mod guard;
 mod plan;
 mod table;
 mod wanted;
@@ -35,8 +36,8 @@ pub struct NodeObserved {
     pub rules: Vec<RuleSpec>,
     /// Forwarding, and the reverse-path filters of links that are not pods'.
     pub sysctls: BTreeMap<SysctlKey, Option<String>>,
-    /// The nft table, if it is there.
-    pub table: Option<Shape>,
+    /// The nft tables of ours that are there.
+    pub tables: BTreeMap<Family, Shape>,
 }
 
 /// The kernel could not be read or changed.
@@ -106,13 +107,18 @@ impl NodeKernel {
             links.iter().filter(|link| !plan::is_pod_veth(link)).map(|link| plan::rp_filter(&link.name)),
         );
         let values = sysctl::read(&self.ns, &keys).map_err(NodeError::Sysctl)?;
+        let mut tables = BTreeMap::new();
+        for family in [Family::Ip, Family::Ip6] {
+            let shape = self.nft.observe(family, layout::NFT_TABLE).map_err(NodeError::Netlink)?;
+            tables.extend(shape.map(|shape| (family, shape)));
+        }
         Ok(NodeObserved {
             links,
             addresses: self.netlink.addresses().map_err(NodeError::Netlink)?,
             routes,
             rules,
             sysctls: keys.into_iter().zip(values).collect(),
-            table: self.nft.observe(Family::Ip, layout::NFT_TABLE).map_err(NodeError::Netlink)?,
+            tables,
         })
     }
 
@@ -144,7 +150,7 @@ impl NodeKernel {
             Action::AddRule(rule) => self.netlink.ensure_rule(rule).map(drop),
             Action::RemoveRule(rule) => self.netlink.remove_rule(rule).map(drop),
             Action::UpdateTable { table, diff } => self.nft.update(table, diff),
-            Action::DeleteTable => self.nft.delete_table(Family::Ip, layout::NFT_TABLE),
+            Action::DeleteTable(family) => self.nft.delete_table(*family, layout::NFT_TABLE),
         };
         done.map_err(NodeError::Netlink)
     }

@@ -55,6 +55,7 @@ fn matches() -> Vec<Rule> {
         Expr::CtEstablished,
         Expr::CtReply,
         Expr::DestinationIsLocal,
+        Expr::SourceNotFromHere,
     ];
     matches.into_iter().map(|one| rule(vec![one, Expr::Verdict(Verdict::Accept)])).collect()
 }

@@ -1,6 +1,7 @@
 //! What must be true of pods that live: each check sends real packets and compares what their receiver saw.
 
 use crate::runtime::Pod;
+use crate::snapshot::node_spoof_drops;
 use crate::traffic::{Echo, ask, forge, transfer};
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,7 @@ use spur_datapath::netns::NetNs;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Datagrams that a forging pod sends.
+/// Datagrams that a forger sends.
 const FORGED_PACKETS: u32 = 5;
 
 /// Bytes of a TCP transfer: enough for full-size segments.
@@ -76,15 +77,8 @@ pub fn all(world: &World, pods: &[Placed]) -> Result<Vec<Check>> {
     let echo = Echo::start(&namespaces)?;
     let [local, remote] = pod_to_pod(pods)?;
     let [to_pod, to_node] = node_and_pod(world, pods)?;
-    Ok(vec![
-        local,
-        remote,
-        to_pod,
-        to_node,
-        full_size(pods)?,
-        internet(world, pods)?,
-        forged(world, pods, &echo)?,
-    ])
+    let [by_pods, by_nodes] = forged(world, pods, &echo)?;
+    Ok(vec![local, remote, to_pod, to_node, full_size(pods)?, internet(world, pods)?, by_pods, by_nodes])
 }
 
 fn pod_to_pod(pods: &[Placed]) -> Result<[Check; 2]> {
@@ -157,28 +151,51 @@ fn internet(world: &World, pods: &[Placed]) -> Result<Check> {
     Ok(check)
 }
 
-/// The first and the last pod of each node send with an address that nobody on the node has.
-fn forged(world: &World, pods: &[Placed], echo: &Echo) -> Result<Check> {
-    let mut check = Check::new("a forged source address is dropped by the fabric");
+/// TEST-NET-2: it belongs to nobody in this world.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
+
+/// The first and the last pod of each node forge, with an address that nobody has and with a neighbour's; so does a process in the
+/// node's own namespace, which only the VPC can stop.
+fn forged(world: &World, pods: &[Placed], echo: &Echo) -> Result<[Check; 2]> {
+    let mut by_pods = Check::new("a pod's forged source address is dropped by its own node");
+    let mut by_nodes = Check::new("a node's forged source address is dropped by the fabric");
     for placed in ends(pods) {
         let Some(target) = pods.iter().find(|other| other.node != placed.node) else { continue };
         let IpAddr::V4(target) = address(target)? else { continue };
-        let (before, arrived) = (world.spoof_drops()?, echo.forged());
-        // TEST-NET-2: it belongs to nobody in this world.
-        forge(&placed.pod.netns, Ipv4Addr::new(198, 51, 100, 66), target, FORGED_PACKETS)?;
-        std::thread::sleep(std::time::Duration::from_millis(30));
-        let (after, arrived) = (world.spoof_drops()?, echo.forged() - arrived);
-        ensure!(after >= before, "the fabric's counters went backwards");
-        check.expect(arrived == 0, || {
-            format!("{arrived} forged packets of {} arrived at {target}", placed.pod.name)
-        });
-        let dropped = after - before;
-        check.expect(dropped >= u64::from(FORGED_PACKETS), || {
-            format!(
-                "the fabric counted {dropped} drops of {FORGED_PACKETS} packets that {} forged",
-                placed.pod.name
-            )
-        });
+        let node = &world.nodes[placed.node];
+        let neighbour =
+            pods.iter().find(|other| other.node == placed.node && other.pod.name != placed.pod.name);
+        let neighbour = neighbour.map(address).transpose()?;
+        for source in [Some(NOBODY.into()), neighbour].into_iter().flatten() {
+            let IpAddr::V4(source) = source else { continue };
+            let count = || node_spoof_drops(&node.netns);
+            let forge = || forge(&placed.pod.netns, source, target, FORGED_PACKETS);
+            expect_dropped(&mut by_pods, echo, &placed.pod.name, count, forge)?;
+        }
+        let count = || world.spoof_drops();
+        let forge = || forge(&node.netns, NOBODY, target, FORGED_PACKETS);
+        expect_dropped(&mut by_nodes, echo, &node.name, count, forge)?;
     }
-    Ok(check)
+    Ok([by_pods, by_nodes])
+}
+
+/// Forges, and expects that whoever should drop counted every packet and that none arrived anywhere.
+fn expect_dropped(
+    check: &mut Check,
+    echo: &Echo,
+    who: &str,
+    count: impl Fn() -> Result<u64>,
+    forge: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let (before, arrived) = (count()?, echo.forged());
+    forge()?;
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let (after, arrived) = (count()?, echo.forged() - arrived);
+    ensure!(after >= before, "the counters of drops went backwards");
+    check.expect(arrived == 0, || format!("{arrived} packets that {who} forged arrived"));
+    let dropped = after - before;
+    check.expect(dropped >= u64::from(FORGED_PACKETS), || {
+        format!("{dropped} drops were counted of {FORGED_PACKETS} packets that {who} forged")
+    });
+    Ok(())
 }

@@ -71,7 +71,29 @@ impl Snapshot {
     }
 }
 
+/// How many packets of pods a node has dropped because of their source address.
+///
+/// # Errors
+/// When `nft` fails, or the counter is not there.
+pub fn node_spoof_drops(netns: &NetNs) -> Result<u64> {
+    let items = witness(netns, &["nft", "-j", "list", "counter", "ip", "spur", "spoofed"])?;
+    let packets = items.iter().find_map(|item| item["counter"]["packets"].as_u64());
+    packets.context("nft shows no counter of forged packets")
+}
+
 fn read(netns: &NetNs, words: &[&str], elements: bool) -> Result<Vec<String>> {
+    let mut lines: Vec<_> = witness(netns, words)?
+        .into_iter()
+        .map(|item| normal(item, elements))
+        .filter(|item| !matches!(item, Value::Object(object) if object.is_empty()))
+        .map(|item| item.to_string())
+        .collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// What a witness lists.
+fn witness(netns: &NetNs, words: &[&str]) -> Result<Vec<Value>> {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]);
     let output = netns.run(move || command.output())?.with_context(|| format!("execute {}", words[0]))?;
@@ -80,22 +102,14 @@ fn read(netns: &NetNs, words: &[&str], elements: bool) -> Result<Vec<String>> {
     }
     let text = String::from_utf8(output.stdout)?;
     let value: Value = if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text)? };
-    let items = match value {
+    Ok(match value {
         Value::Array(items) => items,
         Value::Object(mut object) => match object.remove("nftables") {
             Some(Value::Array(items)) => items,
             _ => Vec::new(),
         },
         _ => Vec::new(),
-    };
-    let mut lines: Vec<_> = items
-        .into_iter()
-        .map(|item| normal(item, elements))
-        .filter(|item| !matches!(item, Value::Object(object) if object.is_empty()))
-        .map(|item| item.to_string())
-        .collect();
-    lines.sort();
-    Ok(lines)
+    })
 }
 
 fn normal(value: Value, elements: bool) -> Value {

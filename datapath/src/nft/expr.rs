@@ -100,6 +100,9 @@ pub enum Expr {
     CtReply,
     /// `fib daddr type local`
     DestinationIsLocal,
+    /// `fib saddr . iif oif missing`: no route leads to the source, or it leads elsewhere than to where the packet came from.
+    /// Before routing only. For sources in 0.0.0.0/8 to broadcast and local multicast the kernel says that all is well.
+    SourceNotFromHere,
     /// `ip saddr vmap @map`
     SourceVerdict(String),
     /// `ip daddr vmap @map`
@@ -187,6 +190,14 @@ impl Expr {
                     data.put_be32(1, REG_1).put_be32(2, 3).put_be32(3, 2);
                 });
                 compare(list, EQ, &RTN_LOCAL.to_ne_bytes());
+            }
+            Self::SourceNotFromHere => {
+                expression(list, "fib", |data| {
+                    // Result OIF of the flags SADDR, IIF, PRESENT: whether there is one. The kernel loads one byte and clears the
+                    // rest of the register; nft compares all four, and shows nothing readable for one.
+                    data.put_be32(1, REG_1).put_be32(2, 1).put_be32(3, 1 | 8 | 32);
+                });
+                compare(list, EQ, &[0; 4]);
             }
             other => other.encode_statement(list),
         }

@@ -3,9 +3,9 @@
 //! Order of changes: what a new ENI needs comes first (sysctls, link, address, routes, rules), then the nft table, whose marks
 //! send packets there, then what an old ENI no longer needs: no packet is marked for a table that is not filled.
 
-use super::{NodeObserved, NodeWanted, SecondaryEni, table::table};
+use super::{NodeObserved, NodeWanted, SecondaryEni, guard, table::table};
 use crate::netlink::{AddressSpec, Link, Request, RouteSpec, RuleSpec};
-use crate::nft::{Table, TableDiff};
+use crate::nft::{Family, Table, TableDiff};
 use crate::sysctl::SysctlKey;
 use crate::{IfName, LinkIndex, MacAddr, TableId, layout};
 use ipnet::{IpNet, Ipv4Net};
@@ -51,8 +51,8 @@ pub enum Action {
         /// What differs.
         diff: TableDiff,
     },
-    /// Delete the nft table.
-    DeleteTable,
+    /// Delete the nft table of a family.
+    DeleteTable(Family),
 }
 
 impl Action {
@@ -65,7 +65,7 @@ impl Action {
             Self::AddAddress(_) | Self::RemoveAddress(_) => "address",
             Self::SetRoute(_) | Self::RemoveRoute(_) => "route",
             Self::AddRule(_) | Self::RemoveRule(_) => "rule",
-            Self::UpdateTable { .. } | Self::DeleteTable => "nft",
+            Self::UpdateTable { .. } | Self::DeleteTable(_) => "nft",
         }
     }
 }
@@ -82,8 +82,8 @@ impl fmt::Display for Action {
             Self::RemoveRoute(route) => f.write_str(Request::remove_route(route).what()),
             Self::AddRule(rule) => f.write_str(Request::add_rule(rule).what()),
             Self::RemoveRule(rule) => f.write_str(Request::remove_rule(rule).what()),
-            Self::UpdateTable { table, .. } => write!(f, "update nft table {}", table.name),
-            Self::DeleteTable => write!(f, "delete nft table {}", layout::NFT_TABLE),
+            Self::UpdateTable { table, .. } => write!(f, "update nft table {} {}", table.family, table.name),
+            Self::DeleteTable(family) => write!(f, "delete nft table {family} {}", layout::NFT_TABLE),
         }
     }
 }
@@ -108,7 +108,7 @@ impl fmt::Display for Change {
 pub struct NodePlan {
     /// The changes; empty when the kernel is as wanted.
     pub changes: Vec<Change>,
-    /// ENIs that are wanted and whose links are not there (yet). When it is the primary one's, the nft table is left as it is.
+    /// ENIs that are wanted and whose links are not there (yet). When it is the primary one's, the nft table `ip spur` is left as it is.
     pub missing: Vec<MacAddr>,
 }
 
@@ -140,6 +140,7 @@ impl NodePlan {
         let routes: Vec<_> = present.iter().flat_map(|(eni, link)| eni_routes(eni, link)).collect();
         let rules = wanted_rules(&present);
         plan.add(observed, &addresses, &routes, &rules);
+        plan.update_table(observed, guard::ipv6_table());
         if let Some(primary) = primary {
             let present: Vec<&SecondaryEni> = present.iter().map(|(eni, _)| *eni).collect();
             plan.update_table(observed, table(wanted, &primary.name, &present));
@@ -152,8 +153,8 @@ impl NodePlan {
     #[must_use]
     pub fn removal(observed: &NodeObserved) -> Self {
         let mut plan = Self::default();
-        if observed.table.is_some() {
-            plan.push(Action::DeleteTable, "Spur leaves the node");
+        for family in observed.tables.keys() {
+            plan.push(Action::DeleteTable(*family), "Spur leaves the node");
         }
         plan.remove(observed, &[], &[], &[], "Spur leaves the node");
         plan
@@ -232,7 +233,7 @@ impl NodePlan {
     }
 
     fn update_table(&mut self, observed: &NodeObserved, table: Table) {
-        let diff = table.diff(observed.table.as_ref());
+        let diff = table.diff(observed.tables.get(&table.family));
         let reason = match &diff {
             TableDiff::InSync => return,
             TableDiff::Replace { why } => why.clone(),

@@ -9,6 +9,7 @@
 //! Chains stand just before `mangle` (-150) and just after `srcnat` (100): chains of equal priority have no order to rely on,
 //! and kube-proxy's are at those. The maps are keyed by addresses assigned to ENIs, not by pods: adding a pod changes nothing here.
 
+use super::guard;
 use super::wanted::{NodeWanted, SecondaryEni};
 use crate::nft::{
     Base, Chain, ChainKind, Content, Expr, Family, Hook, NameMatch, Policy, Ports, Rule, Set, Table, Verdict,
@@ -34,7 +35,7 @@ const SNAT: &str = "snat";
 
 /// The table, given the name of the primary ENI's link and those further ENIs whose links are there.
 pub(super) fn table(wanted: &NodeWanted, primary: &IfName, present: &[&SecondaryEni]) -> Table {
-    let mut chains = vec![prerouting(primary), postrouting(), snat(wanted)];
+    let mut chains = vec![guard::ipv4_chain(), prerouting(primary), postrouting(), snat(wanted)];
     chains.extend(present.iter().map(|eni| Chain {
         name: chain_of(eni),
         base: None,
@@ -46,7 +47,7 @@ pub(super) fn table(wanted: &NodeWanted, primary: &IfName, present: &[&Secondary
     Table {
         family: Family::Ip,
         name: layout::NFT_TABLE.into(),
-        counters: Vec::new(),
+        counters: vec![layout::SPOOFED_COUNTER.into()],
         sets: sets(wanted, present),
         chains,
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::layout::EniOrdinal;
 use crate::netlink::RouteScope;
-use crate::nft::TableDiff;
+use crate::nft::{Family, TableDiff};
 use crate::{IfName, LinkIndex, MacAddr, TableId};
 use ipnet::{IpNet, Ipv4Net};
 
@@ -77,8 +77,8 @@ fn after(mut state: NodeObserved, plan: &NodePlan) -> NodeObserved {
             Action::RemoveRoute(route) => state.routes.retain(|one| *one != route),
             Action::AddRule(rule) => state.rules.push(rule),
             Action::RemoveRule(rule) => state.rules.retain(|one| *one != rule),
-            Action::UpdateTable { table, .. } => state.table = Some(table.shape()),
-            Action::DeleteTable => state.table = None,
+            Action::UpdateTable { table, .. } => drop(state.tables.insert(table.family, table.shape())),
+            Action::DeleteTable(family) => drop(state.tables.remove(&family)),
         }
     }
     state
@@ -103,11 +103,12 @@ fn a_fresh_node_is_planned_completely_and_then_is_in_sync() {
 #[test]
 fn every_single_loss_is_repaired_by_changes_that_name_it() {
     let settled = after(observed(), &NodePlan::new(&observed(), &wanted()));
-    let losses: [(&str, Loss); 6] = [
+    let losses: [(&str, Loss); 7] = [
         ("rule", |state| state.rules.truncate(2)),
         ("route", |state| state.routes.truncate(1)),
         ("address", |state| state.addresses.truncate(0)),
-        ("nft", |state| state.table = None),
+        ("nft", |state| drop(state.tables.remove(&Family::Ip))),
+        ("nft", |state| drop(state.tables.remove(&Family::Ip6))),
         ("sysctl", |state| state.sysctls.values_mut().for_each(|value| *value = Some("0".into()))),
         ("link", |state| state.links[1].up = false),
     ];
@@ -185,7 +186,7 @@ fn what_others_made_is_left_alone() {
     assert!(NodePlan::new(&state, &wanted()).is_in_sync());
     let removal = NodePlan::removal(&state);
     let left = after(state, &removal);
-    assert_eq!((left.rules.len(), left.routes.len(), left.addresses.len(), left.table), (0, 1, 2, None));
+    assert_eq!((left.rules.len(), left.routes.len(), left.addresses.len(), left.tables.len()), (0, 1, 2, 0));
 }
 
 #[test]

@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses a part, some use all")]
 
+pub(crate) mod world;
+
 use spur_datapath::netlink::Netlink;
 use spur_datapath::netns::NetNs;
 use std::process::Command;
