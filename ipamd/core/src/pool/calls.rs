@@ -176,9 +176,12 @@ impl Pool {
         let mut doubtful = false;
         for (intent, release) in &mut self.releases {
             if release.addresses.remove(&address) {
-                let (eni, addresses) = (release.eni.clone(), release.addresses.clone());
-                self.dirty.push(StoreChange::PutIntent(*intent, Intent::Unassign { eni, addresses }));
                 doubtful |= release.unclear;
+                if !release.unclear {
+                    // In doubt the intent stays as it is: a restart then finishes the release, and nobody gets the address.
+                    let (eni, addresses) = (release.eni.clone(), release.addresses.clone());
+                    self.dirty.push(StoreChange::PutIntent(*intent, Intent::Unassign { eni, addresses }));
+                }
             }
         }
         doubtful
