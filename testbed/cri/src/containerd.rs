@@ -61,13 +61,6 @@ pub struct Place<'a> {
     pub keep: &'a [&'a Path],
 }
 
-/// Where `testbed/containerd/fetch` puts Debian's CNI reference plugins. containerd needs `loopback` of them beside any plugin.
-#[must_use]
-pub fn reference_plugins() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/spur");
-    std::env::var_os("SPUR_CACHE").map_or_else(home, PathBuf::from).join("testbed/root/usr/lib/cni")
-}
-
 /// A containerd on one node.
 #[derive(Debug)]
 pub struct Containerd {

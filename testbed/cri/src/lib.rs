@@ -8,8 +8,9 @@ mod containerd;
 mod grpc;
 mod message;
 
-pub use containerd::{Containerd, Place, StartError, reference_plugins};
+pub use containerd::{Containerd, Place, StartError};
 pub use grpc::GrpcError;
+pub use testbed_libcni::reference_plugins;
 
 use grpc::Connection;
 use message as m;

@@ -306,6 +306,13 @@ impl Libcni {
     }
 }
 
+/// Where `testbed/containerd/fetch` puts Debian's CNI reference plugins. containerd needs `loopback` of them beside any plugin.
+#[must_use]
+pub fn reference_plugins() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/spur");
+    std::env::var_os("SPUR_CACHE").map_or_else(home, PathBuf::from).join("testbed/root/usr/lib/cni")
+}
+
 /// For the verbs that are about no attachment: the variables are there and empty.
 fn nobody() -> Attachment {
     Attachment::new("", "", "")
