@@ -33,32 +33,41 @@ pub struct Check {
     pub tried: usize,
     /// Each time it was not true, in words.
     pub failures: Vec<String>,
+    /// By the name of the pod, or of the node, that it concerns: how often it was true, and how often it was tried.
+    pub by_name: BTreeMap<String, (u32, u32)>,
 }
 
 impl Check {
     const fn new(name: &'static str) -> Self {
-        Self { name, tried: 0, failures: Vec::new() }
+        Self { name, tried: 0, failures: Vec::new(), by_name: BTreeMap::new() }
     }
 
-    fn expect(&mut self, passed: bool, failure: impl FnOnce() -> String) {
+    /// Notes one trial.
+    fn expect(&mut self, concerns: &str, passed: bool, failure: impl FnOnce() -> String) {
         self.tried += 1;
+        let (good, tried) = self.by_name.entry(concerns.to_owned()).or_default();
+        *good += u32::from(passed);
+        *tried += 1;
         if !passed {
             self.failures.push(failure());
         }
     }
 
-    /// Compares the source that each target saw with the wanted one.
-    fn compare(&mut self, who: &str, targets: &[IpAddr], seen: &BTreeMap<IpAddr, IpAddr>, want: IpAddr) {
-        for target in targets {
+    /// Asks the echoes at `targets` from `netns` and compares the source that each of them saw with the wanted one.
+    fn ask(&mut self, netns: &NetNs, who: &str, targets: &[(IpAddr, &Pod)], want: IpAddr) -> Result<()> {
+        let addresses: Vec<_> = targets.iter().map(|(target, _)| *target).collect();
+        let seen = ask(netns, &addresses)?;
+        for (target, pod) in targets {
             match seen.get(target) {
-                None => self.expect(false, || format!("{who} got no answer from {target}")),
+                None => self.expect(&pod.name, false, || format!("{who} got no answer from {target}")),
                 Some(source) => {
-                    self.expect(*source == want, || {
+                    self.expect(&pod.name, *source == want, || {
                         format!("{target} saw {source} instead of {want} from {who}")
                     });
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -89,14 +98,11 @@ fn pod_to_pod(pods: &[Placed]) -> Result<[Check; 2]> {
     for from in pods {
         let own = address(from)?;
         let mut targets = [Vec::new(), Vec::new()];
-        for to in pods {
-            let target = address(to)?;
-            if target != own {
-                targets[usize::from(to.node != from.node)].push(target);
-            }
+        for to in pods.iter().filter(|to| to.pod.name != from.pod.name) {
+            targets[usize::from(to.node != from.node)].push((address(to)?, &from.pod));
         }
         for (check, targets) in checks.iter_mut().zip(&targets) {
-            check.compare(&from.pod.name, targets, &ask(&from.pod.netns, targets)?, own);
+            check.ask(&from.pod.netns, &from.pod.name, targets, own)?;
         }
     }
     Ok(checks)
@@ -105,14 +111,14 @@ fn pod_to_pod(pods: &[Placed]) -> Result<[Check; 2]> {
 fn node_and_pod(world: &World, pods: &[Placed]) -> Result<[Check; 2]> {
     let mut to_pod = Check::new("node → pod, own and other nodes' pods");
     let mut to_node = Check::new("pod → node, own and other nodes: the node sees the pod's own address");
-    let addresses: Result<Vec<_>> = pods.iter().map(address).collect();
-    let addresses = addresses?;
+    let to_pods: Result<Vec<_>> = pods.iter().map(|placed| Ok((address(placed)?, &placed.pod))).collect();
+    let to_pods = to_pods?;
     for node in &world.nodes {
-        to_pod.compare(&node.name, &addresses, &ask(&node.netns, &addresses)?, node.primary_address);
+        to_pod.ask(&node.netns, &node.name, &to_pods, node.primary_address)?;
     }
-    let nodes: Vec<_> = world.nodes.iter().map(|node| node.primary_address).collect();
-    for (placed, own) in pods.iter().zip(addresses) {
-        to_node.compare(&placed.pod.name, &nodes, &ask(&placed.pod.netns, &nodes)?, own);
+    for (own, pod) in to_pods {
+        let nodes: Vec<_> = world.nodes.iter().map(|node| (node.primary_address, pod)).collect();
+        to_node.ask(&pod.netns, &pod.name, &nodes, own)?;
     }
     Ok([to_pod, to_node])
 }
@@ -133,8 +139,11 @@ fn full_size(pods: &[Placed]) -> Result<Check> {
         for to in ends.iter().filter(|to| to.pod.name != from.pod.name) {
             let (own, target) = (address(from)?, address(to)?);
             match transfer(&from.pod.netns, &to.pod.netns, target, TRANSFER_BYTES) {
-                Ok(peer) => check.expect(peer == own, || format!("{target} saw {peer} instead of {own}")),
-                Err(error) => check.expect(false, || format!("{} → {target}: {error:#}", from.pod.name)),
+                Ok(peer) => check
+                    .expect(&from.pod.name, peer == own, || format!("{target} saw {peer} instead of {own}")),
+                Err(error) => {
+                    check.expect(&from.pod.name, false, || format!("{} → {target}: {error:#}", from.pod.name))
+                }
             }
         }
     }
@@ -144,9 +153,9 @@ fn full_size(pods: &[Placed]) -> Result<Check> {
 fn internet(world: &World, pods: &[Placed]) -> Result<Check> {
     let mut check = Check::new("pod → internet leaves with the node's primary address");
     for placed in pods {
-        let target = [world.internet_address];
-        let seen = ask(&placed.pod.netns, &target)?;
-        check.compare(&placed.pod.name, &target, &seen, world.nodes[placed.node].primary_address);
+        let target = [(world.internet_address, &placed.pod)];
+        let node = world.nodes[placed.node].primary_address;
+        check.ask(&placed.pod.netns, &placed.pod.name, &target, node)?;
     }
     Ok(check)
 }
@@ -192,9 +201,9 @@ fn expect_dropped(
     std::thread::sleep(std::time::Duration::from_millis(30));
     let (after, arrived) = (count()?, echo.forged() - arrived);
     ensure!(after >= before, "the counters of drops went backwards");
-    check.expect(arrived == 0, || format!("{arrived} packets that {who} forged arrived"));
+    check.expect(who, arrived == 0, || format!("{arrived} packets that {who} forged arrived"));
     let dropped = after - before;
-    check.expect(dropped >= u64::from(FORGED_PACKETS), || {
+    check.expect(who, dropped >= u64::from(FORGED_PACKETS), || {
         format!("{dropped} drops were counted of {FORGED_PACKETS} packets that {who} forged")
     });
     Ok(())

@@ -103,7 +103,7 @@ fn show(arguments: &Arguments, world: &World, interrupt: &Interrupt, progress: &
     let checks = checks::all(world, &pods)?;
     interrupt.check()?;
     progress.say("checks done:");
-    println!("\n{}", pod_table(world, &pods)?);
+    println!("\n{}", pod_table(world, &pods, &checks)?);
     println!("{}", check_table(&checks));
     fail_on(&checks)?;
     delete_pods(world, pods, interrupt)?;
@@ -198,7 +198,7 @@ fn add_to_node(
     Ok(pods)
 }
 
-fn pod_table(world: &World, pods: &[Placed]) -> Result<String> {
+fn pod_table(world: &World, pods: &[Placed], checks: &[Check]) -> Result<String> {
     let cloud = world.cloud()?;
     let mut rows = Vec::new();
     for placed in pods {
@@ -216,9 +216,18 @@ fn pod_table(world: &World, pods: &[Placed]) -> Result<String> {
             eni.subnet.clone(),
             placed.pod.name.clone(),
             address.to_string(),
+            tally(checks, &placed.pod.name),
         ]);
     }
-    Ok(render(&["NODE", "ENI", "SUBNET", "POD", "ADDRESS"], &rows, 3))
+    Ok(render(&["NODE", "ENI", "SUBNET", "POD", "ADDRESS", "CHECKS"], &rows, 3))
+}
+
+/// What one pod passed, over all checks.
+fn tally(checks: &[Check], pod: &str) -> String {
+    let of_pod = checks.iter().filter_map(|check| check.by_name.get(pod));
+    let (passed, tried) = of_pod.fold((0, 0), |(passed, tried), (p, t)| (passed + p, tried + t));
+    let verdict = if passed == tried { "ok" } else { "FAILED" };
+    format!("{passed}/{tried} {verdict}")
 }
 
 fn check_table(checks: &[Check]) -> String {
@@ -226,7 +235,11 @@ fn check_table(checks: &[Check]) -> String {
         .iter()
         .map(|check| {
             let passed = check.tried - check.failures.len();
-            let verdict = if check.failures.is_empty() { "ok" } else { "FAILED" };
+            let verdict = match (check.tried, check.failures.len()) {
+                (0, _) => "–", // One node or one pod: there is nothing to try it on.
+                (_, 0) => "ok",
+                _ => "FAILED",
+            };
             vec![verdict.to_owned(), format!("{passed}/{}", check.tried), check.name.to_owned()]
         })
         .collect();

@@ -40,6 +40,6 @@ fn the_last_pod_beyond_the_quota_is_told_which_limit_it_met() {
     assert!(!outcome.success);
     assert_eq!(outcome.output["code"], 11, "{}", outcome.failure());
     let words = outcome.failure();
-    assert!(words.contains("the node is full: 2 enis with 1 pod addresses each"), "{words}");
+    assert!(words.contains("the node is full: 2 ENIs with 1 pod addresses each"), "{words}");
     world.down().unwrap();
 }
