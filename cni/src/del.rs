@@ -6,6 +6,8 @@
 
 use crate::agent::{Agent, AgentError};
 use crate::failure::Failure;
+use crate::gate::Point;
+use crate::job::Job;
 use crate::log::Log;
 use crate::netconf::NetConf;
 use crate::request::{DelRequest, Subject};
@@ -13,38 +15,38 @@ use crate::wiring;
 use spur_wire::{RefusalKind, SpooledRelease, VERSION};
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) fn del(request: &DelRequest, deadline: Instant, log: &Log) -> Result<(), Failure> {
+pub(crate) fn del(request: &DelRequest, job: &Job<'_>) -> Result<(), Failure> {
+    job.pass(Point::Remove)?;
     // A veth that could not be removed still answers for its address: releasing that would give it to a second pod.
-    let unwired = wiring::remove(&request.subject, log).map_err(Failure::Unwire)?;
-    wiring::forget_flows(&unwired, log);
-    let released = release(&request.conf, &request.subject, deadline, log)?;
+    let unwired = wiring::remove(&request.subject, job.log).map_err(Failure::Unwire)?;
+    job.pass(Point::Forget)?;
+    wiring::forget_flows(&unwired, job.log);
+    let released = release(&request.conf, &request.subject, job)?;
     // The veth may have gone with its namespace before we came; only the agent knows its address then.
     let others: Vec<_> = released.into_iter().filter(|address| !unwired.contains(address)).collect();
-    wiring::forget_flows(&others, log);
+    wiring::forget_flows(&others, job.log);
     Ok(())
 }
 
 /// Gives the addresses back to the agent, now or by way of the spool; tells which the agent took.
-pub(crate) fn release(
-    conf: &NetConf,
-    subject: &Subject,
-    deadline: Instant,
-    log: &Log,
-) -> Result<Vec<IpAddr>, Failure> {
+pub(crate) fn release(conf: &NetConf, subject: &Subject, job: &Job<'_>) -> Result<Vec<IpAddr>, Failure> {
     let request = spur_wire::DelRequest { attachment: subject.attachment() };
     let network = conf.network.as_str();
-    match Agent::new(&conf.socket, network, deadline).del(request.clone()) {
+    job.pass(Point::Release)?;
+    match Agent::new(&conf.socket, network, job.deadline).del(request.clone()) {
         Ok(reply) => {
-            log.info(format_args!("released {:?}", reply.addresses));
+            job.log.info(format_args!("released {:?}", reply.addresses));
+            job.pass(Point::Released)?;
             let path = SpooledRelease::path(&conf.spool_dir, network, &request.attachment);
             if path.exists() {
-                forget_spooled(&path, log);
+                forget_spooled(&path, job.log);
             }
             Ok(reply.addresses)
         }
         Err(agent) if is_away(&agent) => {
+            job.pass(Point::Spool)?;
             let release = SpooledRelease {
                 version: VERSION,
                 network: network.to_owned(),
@@ -53,7 +55,7 @@ pub(crate) fn release(
             };
             match release.write(&conf.spool_dir) {
                 Ok(path) => {
-                    log.warn(format_args!("{agent}: the release waits in {}", path.display()));
+                    job.log.warn(format_args!("{agent}: the release waits in {}", path.display()));
                     Ok(Vec::new())
                 }
                 Err(cause) => Err(Failure::Spool { agent, cause }),

@@ -4,6 +4,7 @@
 
 use crate::agent::AgentError;
 use crate::code::Code;
+use crate::gate::Point;
 use crate::mistake::Mistake;
 use crate::wiring::WiringError;
 use serde::Serialize;
@@ -47,6 +48,8 @@ pub(crate) enum Failure {
     Print(#[source] io::Error),
     #[error("put the result into JSON")]
     Encode(#[source] serde_json::Error),
+    #[error("stopped before {0:?}")]
+    Stopped(Point),
 }
 
 /// The error object of the specification.
@@ -79,7 +82,7 @@ impl From<&Failure> for Code {
             Failure::Incomplete(_) => Self::Incomplete,
             Failure::Status(_) | Failure::NotReady(_) => Self::NotAvailable,
             Failure::Print(_) => Self::Io,
-            Failure::Encode(_) => Self::Internal,
+            Failure::Encode(_) | Failure::Stopped(_) => Self::Internal,
         }
     }
 }
@@ -102,6 +105,12 @@ fn agent_code(error: &AgentError) -> Code {
 }
 
 impl Failure {
+    /// After a failed ADD: true when the kernel holds nothing of the attempt, so that the address may be given back.
+    /// Otherwise something still answers for it, and the DEL that follows a failed ADD has to finish the work first.
+    pub(crate) fn left_nothing(&self) -> bool {
+        !matches!(self, Self::Wire(WiringError::Add(failure)) if failure.undo.is_some())
+    }
+
     /// The answer to the runtime.
     pub(crate) fn reply<'a>(&self, cni_version: &'a str) -> ErrorReply<'a> {
         let details = match self {

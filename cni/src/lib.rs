@@ -19,8 +19,10 @@ mod failure;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod gc;
 mod input;
+mod job;
 mod log;
 mod mistake;
 mod names;
@@ -34,10 +36,12 @@ mod wiring;
 
 use crate::env::Environment;
 use crate::failure::{ErrorReply, Failure};
+pub use crate::gate::{Gate, Point};
 use crate::input::InputError;
+use crate::job::Job;
 use crate::log::Log;
 use crate::mistake::Mistake;
-use crate::netconf::LogConf;
+use crate::netconf::{LogConf, NetConf};
 use crate::request::Input;
 use crate::version::SpecVersion;
 use serde::Serialize;
@@ -64,6 +68,12 @@ const INPUT_PATIENCE: Duration = Duration::from_secs(netconf::DEFAULT_TIMEOUT_SE
 /// One invocation, from environment to exit code.
 #[must_use]
 pub fn run() -> ExitCode {
+    run_through(&gate::open)
+}
+
+/// One invocation that fails where the gate is shut: for tests, which need a binary of their own for it.
+#[must_use]
+pub fn run_through(gate: Gate<'_>) -> ExitCode {
     let started = Instant::now();
     answer_panics();
     let env = Environment::observe(std::env::var_os);
@@ -75,7 +85,7 @@ pub fn run() -> ExitCode {
     let echo = echoed_version(&input);
     let outcome = match verb {
         Ok(Verb::Version) => print_versions(&input),
-        Ok(verb) => dispatch(verb, &env, input, started),
+        Ok(verb) => dispatch(verb, &env, input, Start { at: started, gate }),
         Err(mistake) => Err(Failure::Invalid(vec![mistake])),
     };
     match outcome {
@@ -113,21 +123,28 @@ fn echoed_version(input: &Input) -> String {
     input.as_ref().map_or(SpecVersion::LATEST.as_str(), netconf::version_to_echo).to_owned()
 }
 
-fn dispatch(verb: Verb, env: &Environment, input: Input, started: Instant) -> Result<(), Failure> {
+/// What an invocation begins with.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    at: Instant,
+    gate: Gate<'a>,
+}
+
+fn dispatch(verb: Verb, env: &Environment, input: Input, start: Start<'_>) -> Result<(), Failure> {
     let conf = input.as_ref().map_or_else(|_| LogConf::default(), netconf::parse_log);
     let log = Log::open(&conf, subject_of_log(verb, env));
     let outcome = match verb {
-        Verb::Add => run_add(env, input, started, &log),
+        Verb::Add => run_add(env, input, start, &log),
         Verb::Del => {
             let request = request::del(env, input).map_err(Failure::Invalid)?;
-            del::del(&request, started + request.conf.timeout, &log)
+            del::del(&request, &start.job(&request.conf, &log))
         }
         Verb::Check => {
             let request = request::check(env, input, request::open_netns).map_err(Failure::Invalid)?;
-            check::check(&request, started + request.add.conf.timeout)
+            check::check(&request, start.at + request.add.conf.timeout)
         }
-        Verb::Gc => gc::gc(&request::gc(env, input).map_err(Failure::Invalid)?, started, &log),
-        Verb::Status => status::status(&request::status(input).map_err(Failure::Invalid)?, started),
+        Verb::Gc => gc::gc(&request::gc(env, input).map_err(Failure::Invalid)?, start.at, &log),
+        Verb::Status => status::status(&request::status(input).map_err(Failure::Invalid)?, start.at),
         Verb::Version => print_versions(&input),
     };
     if let Err(failure) = &outcome {
@@ -136,15 +153,18 @@ fn dispatch(verb: Verb, env: &Environment, input: Input, started: Instant) -> Re
     outcome
 }
 
-fn run_add(env: &Environment, input: Input, started: Instant, log: &Log) -> Result<(), Failure> {
-    let request = request::add(env, input, request::open_netns).map_err(Failure::Invalid)?;
-    let deadline = started + request.conf.timeout;
-    let added = add::add(request, deadline, log)?;
-    if let Err(error) = print(&added.result) {
-        added.undo(deadline, log);
-        return Err(Failure::Print(error));
+impl<'a> Start<'a> {
+    fn job(self, conf: &NetConf, log: &'a Log) -> Job<'a> {
+        Job { deadline: self.at + conf.timeout, log, gate: self.gate }
     }
-    Ok(())
+}
+
+fn run_add(env: &Environment, input: Input, start: Start<'_>, log: &Log) -> Result<(), Failure> {
+    let request = request::add(env, input, request::open_netns).map_err(Failure::Invalid)?;
+    let job = start.job(&request.conf, log);
+    let added = add::add(request, &job)?;
+    let printed = job.pass(Point::Print).and_then(|()| print(&added.result).map_err(Failure::Print));
+    printed.inspect_err(|_| added.undo(&job))
 }
 
 fn subject_of_log(verb: Verb, env: &Environment) -> String {

@@ -5,6 +5,7 @@
 //! agent, not a previous result, not the pod's namespace.
 
 use crate::failure::causes;
+use crate::gate::{Gate, Point};
 use crate::log::Log;
 use crate::request::{AddRequest, Subject};
 use crate::result::Wired;
@@ -93,9 +94,10 @@ fn is_unicast(address: IpAddr) -> bool {
 
 impl Wiring {
     /// Wires the pod; a failure was undone already, unless it says otherwise.
-    pub(crate) fn apply(&self, netns: &NetNs) -> Result<(), WiringError> {
+    pub(crate) fn apply(&self, netns: &NetNs, gate: Gate<'_>) -> Result<(), WiringError> {
         let mut host = Netlink::open().map_err(WiringError::Netlink)?;
-        pod::add(&mut host, netns, &self.0, &mut pod::every_step).map(drop).map_err(WiringError::Add)
+        let mut gate = |step| gate(Point::Wire(step));
+        pod::add(&mut host, netns, &self.0, &mut gate).map(drop).map_err(WiringError::Add)
     }
 
     /// Takes apart what [`Wiring::apply`] wired.
@@ -124,14 +126,6 @@ impl Wiring {
 
 /// The gateway that a pod sees in IPv6, as the datapath wires it.
 const POD_GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-
-impl WiringError {
-    /// True when the kernel holds nothing of the failed attempt, so that the address may be given back. Otherwise something
-    /// still answers for it, and the DEL that follows a failed ADD has to finish the work first.
-    pub(crate) fn left_nothing(&self) -> bool {
-        !matches!(self, Self::Add(failure) if failure.undo.is_some())
-    }
-}
 
 /// Removes the interface from the host, and with it the pod's end. Already gone is fine, a newer container's is left alone.
 /// Gives the addresses that the host had routes to.

@@ -342,6 +342,14 @@ fn c17_libcni_finds_the_plugin_and_each_version_of_the_conflist() {
 }
 
 #[test]
+fn c23_the_product_has_no_gate_that_its_environment_could_shut() {
+    let del = complete("DEL").with("SPUR_FAULTS", "fail=0,fail=1,fail=2,fail=3,fail=4");
+    del.run().assert_silent_success();
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_spur")).unwrap();
+    assert!(!binary.windows(11).any(|bytes| bytes == b"SPUR_FAULTS"));
+}
+
+#[test]
 fn c26_a_namespace_that_does_not_exist_is_an_error_at_once() {
     for (path, why) in [
         ("/run/netns/spur-test-absent", "No such file"),

@@ -19,6 +19,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// The plugin, or the one that can be made to fail, whichever the tests are of.
+const PLUGIN: &str = match (option_env!("CARGO_BIN_EXE_spur"), option_env!("CARGO_BIN_EXE_spur-faults")) {
+    (Some(plugin), _) | (None, Some(plugin)) => plugin,
+    (None, None) => panic!("cargo tells integration tests where the package's binary is"),
+};
+
 /// What one execution of the plugin left.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -76,7 +82,7 @@ impl Invocation {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spur"));
+        let mut command = Command::new(PLUGIN);
         command.env_clear().envs(&self.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
