@@ -72,6 +72,13 @@ fn expected(request: &CheckRequest, problems: &mut Vec<String>) -> Expected {
     Expected { mac: Some(text(interface, "mac")).filter(|mac| !mac.is_empty()), addresses }
 }
 
+/// The addresses that a CHECK expects, and what is wrong with its result.
+#[cfg(fuzzing)]
+pub(crate) fn expected_of(request: &CheckRequest) -> (Vec<IpAddr>, Vec<String>) {
+    let mut problems = Vec::new();
+    (expected(request, &mut problems).addresses, problems)
+}
+
 fn list<'a>(object: &'a Map<String, Value>, key: &str) -> &'a [Value] {
     object.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

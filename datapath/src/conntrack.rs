@@ -43,7 +43,7 @@ const FILTER_IP_DST: u32 = 2;
 /// A socket to the connection tracker of one namespace.
 #[derive(Debug)]
 pub struct Conntrack {
-    socket: Socket,
+    pub(crate) socket: Socket,
 }
 
 impl Conntrack {

@@ -6,6 +6,9 @@
 
 mod codec;
 pub mod conntrack;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod layout;
 pub mod names;
 pub mod netlink;

@@ -37,7 +37,7 @@ pub struct Counter {
 /// An nf_tables socket.
 #[derive(Debug)]
 pub struct Nft {
-    socket: Socket,
+    pub(crate) socket: Socket,
 }
 
 impl Nft {

@@ -51,7 +51,7 @@ pub(crate) struct Ask {
 pub(crate) type Done = Result<bool, NetlinkError>;
 
 pub(crate) struct Socket {
-    inner: netlink_sys::Socket,
+    pub(crate) inner: netlink_sys::Socket,
     sequence: u32,
     buffer: Vec<u8>,
     /// To what the send buffer was raised; 0 is the default.

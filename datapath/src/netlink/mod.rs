@@ -34,7 +34,7 @@ const EXISTS: &[Errno] = &[Errno::EXIST];
 /// A change, ready to be sent.
 #[derive(Debug, Clone)]
 pub struct Request {
-    ask: Ask,
+    pub(crate) ask: Ask,
 }
 
 impl Request {
@@ -66,7 +66,7 @@ impl Request {
 /// A route-netlink socket.
 #[derive(Debug)]
 pub struct Netlink {
-    socket: Socket,
+    pub(crate) socket: Socket,
 }
 
 impl Netlink {

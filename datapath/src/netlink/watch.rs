@@ -26,7 +26,7 @@ pub enum LinkEvent {
 /// A socket that receives link notifications. Its descriptor becomes readable when there are any.
 #[derive(Debug)]
 pub struct LinkWatcher {
-    socket: Socket,
+    pub(crate) socket: Socket,
 }
 
 impl LinkWatcher {

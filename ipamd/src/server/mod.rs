@@ -9,11 +9,13 @@
 //! - A peer that hangs up ends its request: the handler's future is dropped.
 
 mod bind;
+mod parse;
 
 pub use bind::{BindError, BoundSocket, bind};
+pub use parse::refuse;
 
-use serde_json::Value;
-use spur_wire::{MAX_FRAME, Refusal, RefusalKind, Request, Response, VERSION};
+use parse::parse_request;
+use spur_wire::{MAX_FRAME, RefusalKind, Request, Response};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +34,6 @@ pub const CONNECTIONS: usize = 1024;
 pub trait Handler: Send + Sync + 'static {
     /// The answer to one request. The future is dropped if the peer hangs up.
     fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
-}
-
-/// A refusal as an answer.
-pub fn refuse(kind: RefusalKind, reason: impl Into<String>) -> Response {
-    Response::Refused(Refusal { kind, reason: reason.into() })
 }
 
 /// Accepts and answers until `stop`, then finishes what is in flight and returns. New connections are refused by the kernel from
@@ -130,30 +127,6 @@ async fn read_request(stream: &mut UnixStream) -> Result<Option<Request>, Respon
     let mut bytes = vec![0; length as usize];
     stream.read_exact(&mut bytes).await.map_err(torn)?;
     parse_request(&bytes).map(Some)
-}
-
-/// The version comes first: a frame of another version may have any shape.
-fn parse_request(bytes: &[u8]) -> Result<Request, Response> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| refuse(RefusalKind::Invalid, format!("the frame is not JSON: {error}")))?;
-    match value.get("version").and_then(Value::as_u64) {
-        Some(version) if version == u64::from(VERSION) => {}
-        Some(version) => {
-            let reason =
-                format!("protocol version {version} is not spoken here; this agent speaks {VERSION}");
-            return Err(refuse(RefusalKind::Version, reason));
-        }
-        None => {
-            let reason = format!("the request has no version; expected {VERSION}");
-            return Err(refuse(RefusalKind::Version, reason));
-        }
-    }
-    serde_json::from_value(value).map_err(|error| {
-        // A verb that came later than this agent is a matter of versions, everything else is a mistake.
-        let unknown_verb = error.to_string().starts_with("unknown variant");
-        let kind = if unknown_verb { RefusalKind::Version } else { RefusalKind::Invalid };
-        refuse(kind, format!("the request makes no sense: {error}"))
-    })
 }
 
 async fn write_response(stream: &mut UnixStream, response: &Response) -> std::io::Result<()> {

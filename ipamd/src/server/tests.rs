@@ -1,6 +1,7 @@
 //! Tests of the socket: permissions, a dead agent's file, garbage, slow and many clients, hanging up, stopping.
 
 use super::*;
+use serde_json::Value;
 use spur_wire::{RequestBody, StatusReply};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -209,9 +210,12 @@ async fn a_peer_that_hangs_up_ends_its_request() {
     let mut stream = StdStream::connect(served.path()).unwrap();
     stream.write_all(&slow()).unwrap();
     drop(stream);
-    while served.handler.dropped.load(Ordering::SeqCst) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let dropped = async {
+        while served.handler.dropped.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(READ_LIMIT, dropped).await.expect("the request goes on without its peer");
 }
 
 #[tokio::test(flavor = "multi_thread")]

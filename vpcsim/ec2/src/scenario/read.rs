@@ -30,6 +30,8 @@ struct Section<'v> {
 
 impl<'v> Section<'v> {
     fn path_of(&self, key: &str) -> String {
+        // An empty key would leave no path to show.
+        let key = if key.is_empty() { "\"\"" } else { key };
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
