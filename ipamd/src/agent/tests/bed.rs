@@ -54,18 +54,26 @@ impl FakeKernel {
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut KernelState) -> T) -> T {
         act(&mut self.state.lock().unwrap())
     }
+
+    /// Hardware addresses of the links that are there: one for each attached ENI.
+    fn links(&self) -> Vec<spur_datapath::MacAddr> {
+        self.cloud.with(|world| {
+            let up = |eni: &&spur_cloud::Eni| {
+                eni.attachment.as_ref().is_some_and(|at| at.status == AttachmentStatus::Attached)
+            };
+            world
+                .true_enis()
+                .values()
+                .filter(up)
+                .map(|eni| crate::agent::wanted::kernel_mac(eni.mac))
+                .collect()
+        })
+    }
 }
 
 impl Kernel for FakeKernel {
     fn converge(&self, wanted: &NodeWanted) -> Result<Converged, KernelError> {
-        let attached = self.cloud.with(|world| {
-            let up = |eni: &&spur_cloud::Eni| {
-                eni.attachment.as_ref().is_some_and(|at| at.status == AttachmentStatus::Attached)
-            };
-            let macs =
-                world.true_enis().values().filter(up).map(|eni| crate::agent::wanted::kernel_mac(eni.mac));
-            macs.collect::<Vec<_>>()
-        });
+        let attached = self.links();
         self.with(|state| {
             if state.broken {
                 return Err(KernelError { doing: "prepare the node's kernel", cause: "it is broken".into() });
@@ -182,10 +190,16 @@ impl Bed {
         let passing = self.cloud.clone();
         let notified = Arc::clone(&self.kernel);
         runtime.spawn(async move {
+            let mut links = Vec::new();
             loop {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 passing.with(|world| world.advance(Duration::from_millis(100)));
-                notified.with(|state| state.watchers.retain(|watcher| watcher()));
+                // As the kernel does: only when a link came or went.
+                let now = notified.links();
+                if now != links {
+                    links = now;
+                    notified.with(|state| state.watchers.retain(|watcher| watcher()));
+                }
             }
         });
         let kill = CancellationToken::new();
