@@ -26,6 +26,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
+/// What the name of a network is called in errors; it has another code than the names that come from the environment.
+const NETWORK: &str = "network name";
+
 /// Why a verb failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -80,11 +83,14 @@ pub enum LibcniError {
 }
 
 impl LibcniError {
-    /// The code of the specification, if a plugin gave one.
+    /// The code of the specification: the plugin's if one failed, of several the first. Zero is a plugin that said nothing readable.
     #[must_use]
     pub fn code(&self) -> Option<u32> {
         match self {
             Self::Plugin { cause: ExecError::Refused { error, .. }, .. } => Some(error.code),
+            Self::Name { what: NETWORK, .. } => Some(7),
+            Self::Name { .. } => Some(4),
+            Self::Several(errors) => errors.iter().find_map(Self::code),
             _ => None,
         }
     }
@@ -340,7 +346,7 @@ fn validate_names(list: &NetworkList, attachment: &Attachment) -> Result<(), Lib
             && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
     };
     for (what, value, good) in [
-        ("network name", &list.name, is_word(&list.name)),
+        (NETWORK, &list.name, is_word(&list.name)),
         ("container id", &attachment.container_id, is_word(&attachment.container_id)),
         ("interface name", &attachment.if_name, is_if_name(&attachment.if_name)),
     ] {

@@ -177,6 +177,10 @@ impl CniResult {
             Shape::Fields(fields) => serde_json::to_value(fields).expect("text, numbers and lists are JSON"),
         };
         value["cniVersion"] = Value::from(self.version.as_str());
+        // libcni writes an empty dns before 1.0.0 and none from then on.
+        if self.version.is_at_least(0, 3) && !self.version.is_at_least(1, 0) && value.get("dns").is_none() {
+            value["dns"] = Value::Object(Map::new());
+        }
         value
     }
 }

@@ -50,7 +50,7 @@ fn a_field_of_the_wrong_type_is_no_result() {
 fn conversion_adds_and_takes_what_the_version_knows() {
     let new = json!({"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "mtu": 9001}],
         "ips": [{"address": "10.0.0.1/32"}, {"address": "fd00::1/128"}]});
-    let old = json!({"cniVersion": "0.4.0", "interfaces": [{"name": "eth0"}],
+    let old = json!({"cniVersion": "0.4.0", "dns": {}, "interfaces": [{"name": "eth0"}],
         "ips": [{"version": "4", "address": "10.0.0.1/32"}, {"version": "6", "address": "fd00::1/128"}]});
     assert_eq!(parse(&new).unwrap().in_version(&version("0.4.0")).unwrap().to_value(), old);
     let back = parse(&old).unwrap().in_version(&version("1.0.0")).unwrap().to_value();
