@@ -29,6 +29,10 @@ pub const ENI_MASK: u32 = 0x7f;
 pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// How the host ends of pods' veths begin; Calico's policy-only mode expects it.
 pub const HOST_VETH_PREFIX: &str = "eni";
+/// The link group of the host ends of pods' veths: by it the agent knows what is its own to sweep.
+pub const POD_GROUP: u32 = 5083;
+/// The link group of host ends whose pod is gone: nothing leads to them any more, and they are deleted all at once.
+pub const LEAVING_GROUP: u32 = 5084;
 /// The nft table, in the family `ip` and, to refuse pods' IPv6, in the family `ip6`.
 pub const NFT_TABLE: &str = "spur";
 /// Counter of packets that pods sent with an address that is not theirs: in `ip spur` of forged IPv4, in `ip6 spur` of

@@ -6,14 +6,19 @@
 //!
 //! Few messages: the pair is born by one, the pod's end outer (it can be set up at once) and in the pod's namespace; the rest is one batch
 //! per namespace. The host's route comes last, so nothing reaches a pod that is half wired. Deleting the pair takes
-//! addresses, routes and neighbours of both ends with it, so undoing is short: the route, then the pair.
+//! addresses, routes and neighbours of both ends with it, so undoing is short: the route, then the pair. A removal that must not wait
+//! for the kernel to delete the pair detaches it and leaves the rest to who reaps.
 //!
 //! The veth's name tells the pod, its hardware address tells the container: a late removal for an older container of the same
 //! pod finds another hardware address and leaves everything alone.
 
+mod removal;
+
+pub use removal::{PodLink, PodRemoval, Removed, detach, links, mark, reap, remove};
+
 use crate::netlink::{
-    AddressSpec, Errno, LinkChange, NeighbourSpec, Netlink, NetlinkError, Request, RouteScope, RouteSpec,
-    VethSpec,
+    AddressSpec, Errno, Link, LinkChange, NeighbourSpec, Netlink, NetlinkError, Request, RouteScope,
+    RouteSpec, RuleSpec, VethSpec,
 };
 use crate::netns::NetNs;
 use crate::{IfName, LinkIndex, MacAddr, TableId, layout};
@@ -203,21 +208,37 @@ fn create_veth(
         return Err(PodError::Stopped(Step::CreateVeth));
     }
     let spec = veth_spec(pod_ns, wiring);
-    let refused = match host.create_veth(&spec) {
+    match host.create_veth(&spec) {
         Ok(()) => return Ok(()),
-        Err(refused) if refused.errno() == Some(Errno::EXIST) => refused,
+        Err(refused) if refused.errno() == Some(Errno::EXIST) => {}
         Err(other) => return Err(wire(other)),
-    };
+    }
     // One of the two names is taken. Looking only now keeps the common case at one message.
-    if pod.link_by_name(&wiring.pod_name).map_err(wire)?.is_some() {
-        return Err(PodError::InterfaceExists { name: wiring.pod_name.clone(), netns: netns() });
+    if let Some(found) = pod.link_by_name(&wiring.pod_name).map_err(wire)? {
+        if !is_leftover(host, &found, wiring).map_err(wire)? {
+            return Err(PodError::InterfaceExists { name: wiring.pod_name.clone(), netns: netns() });
+        }
+        pod.remove_link(found.index).map_err(wire)?;
     }
-    let Some(stale) = host.link_by_name(&wiring.host_name).map_err(wire)? else { return Err(wire(refused)) };
-    if stale.kind.as_deref() != Some("veth") {
-        return Err(PodError::HostNameTaken { name: wiring.host_name.clone() });
+    if let Some(stale) = host.link_by_name(&wiring.host_name).map_err(wire)? {
+        if stale.kind.as_deref() != Some("veth") {
+            return Err(PodError::HostNameTaken { name: wiring.host_name.clone() });
+        }
+        host.remove_link(stale.index).map_err(wire)?;
     }
-    host.remove_link(stale.index).map_err(wire)?;
     host.create_veth(&spec).map_err(wire)
+}
+
+/// True when the pod's interface is one that a removal left for later: its other end is on the host, marked; or it is this
+/// very attachment's, which has just been granted anew and so cannot be alive.
+fn is_leftover(host: &mut Netlink, found: &Link, wiring: &PodWiring) -> Result<bool, NetlinkError> {
+    if found.kind.as_deref() != Some("veth") {
+        return Ok(false);
+    }
+    let is_peer =
+        |link: &Link| Some(link.index.number()) == found.lower && link.lower == Some(found.index.number());
+    let marked = |link: &Link| is_peer(link) && link.group == layout::LEAVING_GROUP;
+    Ok(found.mac == Some(wiring.pod_mac) || host.links()?.iter().any(marked))
 }
 
 fn veth_spec<'a>(pod_ns: &'a NetNs, wiring: &'a PodWiring) -> VethSpec<'a> {
@@ -283,26 +304,46 @@ fn pod_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {
         // are there for who binds to the interface.
         (to_gateway.metric, default.metric) = (metric(wiring, link), metric(wiring, link));
         let neighbour = NeighbourSpec { link, address: gateway, mac: Some(wiring.host_mac) };
-        let address = AddressSpec::new(link, (*address).into());
-        steps.push((Step::PodAddress, Request::add_address(&address)));
+        let own = AddressSpec::new(link, (*address).into());
+        steps.push((Step::PodAddress, Request::add_address(&own)));
         steps.push((Step::PodGatewayRoute, Request::add_route(&to_gateway)));
         steps.push((Step::PodDefaultRoute, Request::add_route(&default)));
+        if !is_main(wiring) {
+            steps.extend(own_way_out(*address, link));
+        }
         steps.push((Step::PodNeighbour, Request::replace_neighbour(&neighbour)));
     }
     steps
 }
 
+/// What is sent from the address of a further interface leaves through that interface: the host accepts an address only from
+/// the veth that it routes it to. The rule stays when the interface goes, and means nothing then.
+fn own_way_out(address: IpAddr, link: LinkIndex) -> [(Step, Request); 3] {
+    let table = TableId::new(layout::PODS_TABLE.number().saturating_add(link.number()));
+    let gateway = gateway(address);
+    let mut to_gateway = RouteSpec::on_link(table, gateway.into(), link);
+    let mut default = RouteSpec::via(table, any(address), gateway, link);
+    (to_gateway.protocol, default.protocol) = (3, 3);
+    let mut rule = RuleSpec::from_source(layout::PODS_RULE, address.into(), table);
+    rule.protocol = 3;
+    [
+        (Step::PodGatewayRoute, Request::add_route(&to_gateway)),
+        (Step::PodDefaultRoute, Request::add_route(&default)),
+        (Step::PodDefaultRoute, Request::add_rule(&rule).or_exists()),
+    ]
+}
+
 /// 0 (the kernel's choice) for the pod's main interface, else one that is the interface's own and worse than any default.
 fn metric(wiring: &PodWiring, link: LinkIndex) -> u32 {
-    if wiring.pod_name.as_str() == crate::names::MAIN_IF_NAME {
-        0
-    } else {
-        SECONDARY_METRIC.saturating_add(link.number())
-    }
+    if is_main(wiring) { 0 } else { SECONDARY_METRIC.saturating_add(link.number()) }
+}
+
+fn is_main(wiring: &PodWiring) -> bool {
+    wiring.pod_name.as_str() == crate::names::MAIN_IF_NAME
 }
 
 fn host_steps(wiring: &PodWiring, link: LinkIndex) -> Vec<(Step, Request)> {
-    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    let up = LinkChange { up: Some(true), group: Some(layout::POD_GROUP), ..LinkChange::default() };
     let mut steps = vec![(Step::HostUp, Request::set_link(link, &up))];
     for address in &wiring.addresses {
         let neighbour = NeighbourSpec { link, address: *address, mac: Some(wiring.pod_mac) };
@@ -335,64 +376,4 @@ fn any(address: IpAddr) -> IpNet {
         IpAddr::V4(_) => IpNet::from(ipnet::Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
         IpAddr::V6(_) => IpNet::from(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
     }
-}
-
-/// What a removal is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodRemoval {
-    /// Name of the host's end.
-    pub host_name: IfName,
-    /// Its hardware address if it is this container's.
-    pub host_mac: MacAddr,
-    /// The pods' table.
-    pub pods_table: TableId,
-}
-
-impl PodRemoval {
-    /// The removal of what was wired so.
-    #[must_use]
-    pub fn of(wiring: &PodWiring) -> Self {
-        Self { host_name: wiring.host_name.clone(), host_mac: wiring.host_mac, pods_table: wiring.pods_table }
-    }
-}
-
-/// What a removal found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removed {
-    /// The pair is gone now; the host had routes to these addresses.
-    Now {
-        /// The pod's addresses.
-        addresses: Vec<IpAddr>,
-    },
-    /// There is no such veth any more.
-    AlreadyGone,
-    /// The veth of that name is of a newer container of the same pod; it is untouched.
-    Newer {
-        /// Its hardware address.
-        mac: Option<MacAddr>,
-    },
-}
-
-/// Takes a pod apart: its routes at once (the address is unreachable from then on), then the pair.
-///
-/// # Guarantees
-/// Tolerates everything already gone, and never touches a veth with another hardware address.
-///
-/// # Errors
-/// When the kernel refuses, after everything was tried.
-pub fn remove(host: &mut Netlink, removal: &PodRemoval) -> Result<Removed, PodError> {
-    let failed = |cause| PodError::Remove { name: removal.host_name.clone(), cause };
-    let Some(link) = host.link_by_name(&removal.host_name).map_err(failed)? else {
-        return Ok(Removed::AlreadyGone);
-    };
-    if link.mac != Some(removal.host_mac) {
-        return Ok(Removed::Newer { mac: link.mac });
-    }
-    // A route table that cannot be read must not keep the pair alive: its routes go with it.
-    let routes = host.routes_on(removal.pods_table, link.index).unwrap_or_default();
-    let mut requests: Vec<Request> =
-        routes.iter().map(|route| Request::remove_route(route).or_gone()).collect();
-    requests.push(Request::remove_link(link.index).or_gone());
-    host.run_all(requests).map_err(failed)?;
-    Ok(Removed::Now { addresses: routes.iter().map(|route| route.destination.addr()).collect() })
 }

@@ -9,6 +9,7 @@ mod support;
 use rustix::net::{AddressFamily, RawProtocol, SendFlags, SocketType, sendto, socket};
 use spur_datapath::layout;
 use spur_datapath::nft::{Family, Nft};
+use spur_datapath::pod::{self, PodRemoval, every_step};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 use support::TestNs;
@@ -154,6 +155,41 @@ fn a_pod_cannot_send_ipv6_at_all_not_even_link_local() {
     assert!((0..10).any(|_| send()), "without the guard it arrives, so the test can fail");
     world.settle(&wanted());
     assert!(!send(), "the guard is repaired");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_pod_that_is_detached_cannot_send_with_its_old_address() {
+    let world = settled();
+    let receiver = bind(&world.node, &format!("{NODE}:{PORT}"));
+    let old = bind(&world.pods[1], "0.0.0.0:0");
+    old.send_to(b"alive", format!("{NODE}:{PORT}")).unwrap();
+    assert_eq!(receiver.recv_from(&mut [0; 16]).unwrap().0, 5);
+    pod::detach(&mut world.node.netlink(), &PodRemoval::of(&wiring(POD_B))).unwrap();
+    let before = spoofed(&world.node);
+    assert!(old.send_to(b"late", format!("{NODE}:{PORT}")).is_ok(), "the pod's interface is still there");
+    let honest = bind(&world.pods[0], &format!("{POD_A}:0"));
+    assert_eq!(first_arrival(&receiver, &honest, NODE), "honest");
+    assert_eq!(spoofed(&world.node), before + 1);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn each_interface_of_a_pod_sends_with_its_own_address() {
+    let world = settled();
+    let mut second = wiring("10.0.1.30");
+    second.pod_name = "net1".parse().unwrap();
+    pod::add(&mut world.node.netlink(), &world.pods[1].ns, &second, &mut every_step).unwrap();
+    let receiver = bind(&world.node, &format!("{NODE}:{PORT}"));
+    for own in [POD_B, "10.0.1.30"] {
+        let sender = bind(&world.pods[1], &format!("{own}:0"));
+        sender.send_to(b"ping", format!("{NODE}:{PORT}")).unwrap();
+        let (_, from) = receiver.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!(from.ip().to_string(), own);
+        receiver.send_to(b"pong", from).unwrap();
+        sender.recv_from(&mut [0; 8]).unwrap();
+    }
+    assert_eq!(spoofed(&world.node), 0);
 }
 
 #[test]

@@ -113,8 +113,11 @@ fn an_interface_that_the_pod_has_already_is_refused_and_untouched() {
     let wiring = wiring("c1", "a", "10.0.2.7");
     pod::add(&mut host, &a.ns, &wiring, &mut every_step).unwrap();
     let before = node.snapshot() + &a.snapshot();
-    let failure = pod::add(&mut host, &a.ns, &wiring, &mut every_step).unwrap_err();
-    assert!(matches!(failure.error, PodError::InterfaceExists { .. }), "{failure:?}");
+    for (container, pod) in [("c2", "a"), ("c2", "b")] {
+        let other = self::wiring(container, pod, "10.0.2.8");
+        let failure = pod::add(&mut host, &a.ns, &other, &mut every_step).unwrap_err();
+        assert!(matches!(failure.error, PodError::InterfaceExists { .. }), "{failure:?}");
+    }
     assert_same(&(node.snapshot() + &a.snapshot()), &before);
     let own = node.ns.run(|| {
         let own = spur_datapath::netns::NetNs::current().unwrap();
@@ -138,6 +141,96 @@ fn a_new_sandbox_replaces_the_old_veth_and_the_late_removal_of_the_old_one_keeps
     assert_eq!(removed, Removed::Newer { mac: Some(second.host_mac) });
     assert!(node.pings("10.0.2.8"));
     assert!(matches!(pod::remove(&mut host, &PodRemoval::of(&second)).unwrap(), Removed::Now { .. }));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_detached_pod_is_unreachable_at_once_and_reaped_later_with_all_others() {
+    let (node, mut host) = node();
+    let (kept, mut pods) = (TestNs::new("kept"), Vec::new());
+    pod::add(&mut host, &kept.ns, &wiring("kept", "kept", "10.0.9.9"), &mut every_step).unwrap();
+    let before = node.snapshot();
+    for number in 0..20_u8 {
+        let pod = TestNs::new("p");
+        let wiring = wiring(&format!("c{number}"), &format!("p{number}"), &format!("10.0.2.{number}"));
+        pod::add(&mut host, &pod.ns, &wiring, &mut every_step).unwrap();
+        pods.push((pod, wiring));
+    }
+    for (pod, wiring) in &pods {
+        let removed = pod::detach(&mut host, &PodRemoval::of(wiring)).unwrap();
+        assert_eq!(removed, Removed::Now { addresses: wiring.addresses.clone() });
+        assert!(pod.netlink().link_by_name(&wiring.pod_name).unwrap().is_some(), "the pair is there");
+        let again = pod::detach(&mut host, &PodRemoval::of(wiring)).unwrap();
+        assert_eq!(again, Removed::Now { addresses: vec![] });
+    }
+    assert_eq!(node.ip_json("route show table 5000").as_array().unwrap().len(), 1);
+    assert_eq!(node.ip_json("neigh show nud permanent").as_array().unwrap().len(), 1);
+    assert_eq!(pod::links(&mut host).unwrap().len(), 1, "what is detached is not the agent's to sweep");
+    // Somebody else's link under the same number is not deleted with ours.
+    node.ip("link add other type bridge");
+    node.ip("link set other group 5084");
+    assert_eq!(pod::reap(&mut host).unwrap(), 20);
+    node.ip("link del other");
+    assert_same(&node.snapshot(), &before);
+    assert_eq!(pod::reap(&mut host).unwrap(), 0);
+    assert!(kept.pings("10.0.1.10"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn fifty_detached_pods_are_reaped_in_hardly_more_time_than_one() {
+    let (_node, mut host) = node();
+    let mut reap_of = |count: u8| {
+        let pods: Vec<_> = (0..count).map(|_| TestNs::new("p")).collect();
+        for (number, pod) in pods.iter().enumerate() {
+            let wiring = wiring(&format!("c{number}"), &format!("p{number}"), &format!("10.0.2.{number}"));
+            pod::add(&mut host, &pod.ns, &wiring, &mut every_step).unwrap();
+            pod::detach(&mut host, &PodRemoval::of(&wiring)).unwrap();
+        }
+        let started = std::time::Instant::now();
+        assert_eq!(pod::reap(&mut host).unwrap(), usize::from(count));
+        started.elapsed()
+    };
+    let (one, fifty) = (reap_of(1), reap_of(50));
+    assert!(fifty < one * 15, "one took {one:?}, fifty took {fifty:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_add_into_a_namespace_with_a_detached_pair_replaces_it() {
+    let (node, mut host) = node();
+    let a = TestNs::new("a");
+    let before = node.snapshot() + &a.snapshot();
+    let first = wiring("c1", "a", "10.0.2.7");
+    // The same container again, a new container in the same namespace, another pod in it.
+    for next in [wiring("c1", "a", "10.0.2.8"), wiring("c2", "a", "10.0.2.8"), wiring("c2", "b", "10.0.2.8")]
+    {
+        pod::add(&mut host, &a.ns, &first, &mut every_step).unwrap();
+        pod::detach(&mut host, &PodRemoval::of(&first)).unwrap();
+        pod::add(&mut host, &a.ns, &next, &mut every_step).unwrap();
+        assert!(a.pings("10.0.1.10"));
+        assert_eq!(pod::reap(&mut host).unwrap(), 0, "nothing of the first is left");
+        pod::remove(&mut host, &PodRemoval::of(&next)).unwrap();
+        assert_same(&(node.snapshot() + &a.snapshot()), &before);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_is_swept_loses_its_route_and_is_reaped() {
+    let (node, mut host) = node();
+    let a = TestNs::new("a");
+    let before = node.snapshot();
+    let wiring = wiring("c1", "a", "10.0.2.7");
+    pod::add(&mut host, &a.ns, &wiring, &mut every_step).unwrap();
+    node.ip("link add eniforeign type veth peer name other");
+    let links = pod::links(&mut host).unwrap();
+    assert_eq!(links.iter().map(|link| link.mac).collect::<Vec<_>>(), [Some(wiring.host_mac)]);
+    pod::mark(&mut host, &links).unwrap();
+    assert_eq!(node.ip_json("route show table 5000"), serde_json::json!([]));
+    assert_eq!(pod::reap(&mut host).unwrap(), 1);
+    node.ip("link del eniforeign");
+    assert_same(&node.snapshot(), &before);
 }
 
 #[test]

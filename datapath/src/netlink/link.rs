@@ -19,6 +19,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
@@ -49,6 +50,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// The lower link or the other end of the pair, in whatever namespace that is.
     pub lower: Option<u32>,
+    /// The number by which several links are treated as one; 0 unless somebody set it.
+    pub group: u32,
 }
 
 /// Which link a request means.
@@ -115,6 +118,8 @@ pub struct LinkChange<'a> {
     pub mac: Option<MacAddr>,
     /// A new name (only while it is down, before Linux 6.2).
     pub name: Option<&'a IfName>,
+    /// Another group.
+    pub group: Option<u32>,
     /// Another namespace.
     pub netns: Option<&'a NetNs>,
 }
@@ -160,6 +165,9 @@ impl Request {
         if let Some(mtu) = change.mtu_bytes {
             message.put_u32(IFLA_MTU, mtu);
         }
+        if let Some(group) = change.group {
+            message.put_u32(IFLA_GROUP, group);
+        }
         if let Some(ns) = change.netns {
             put_netns(&mut message, ns);
         }
@@ -175,6 +183,14 @@ impl Request {
             message.put_str(IFLA_IFNAME, name.as_str());
         }
         Self::new(format!("delete {link}"), message)
+    }
+
+    /// Deletes all links of a group, which takes hardly longer than deleting one.
+    #[must_use]
+    pub fn remove_link_group(group: u32) -> Self {
+        let mut message = Message::new(RTM_DELLINK, 0, &header(0, 0));
+        message.put_u32(IFLA_GROUP, group);
+        Self::new(format!("delete the links of group {group}"), message)
     }
 }
 
@@ -226,6 +242,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<Link> {
         up: flags & IFF_UP != 0,
         kind: info.and_then(|info| info.find(IFLA_INFO_KIND)).map(text),
         lower: attributes.find(IFLA_LINK).and_then(|bytes| u32_at(bytes, 0)),
+        group: attributes.find(IFLA_GROUP).and_then(|bytes| u32_at(bytes, 0)).unwrap_or_default(),
     })
 }
 

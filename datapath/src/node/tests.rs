@@ -24,6 +24,7 @@ fn link(index: u32, name: &str, last: u8) -> Link {
         up: false,
         kind: Some("veth".into()),
         lower: None,
+        group: 0,
     }
 }
 
