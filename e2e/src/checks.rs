@@ -167,7 +167,7 @@ const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
 /// node's own namespace, which only the VPC can stop.
 fn forged(world: &World, pods: &[Placed], echo: &Echo) -> Result<[Check; 2]> {
     let mut by_pods = Check::new("a pod's forged source address is dropped by its own node");
-    let mut by_nodes = Check::new("a node's forged source address is dropped by the fabric");
+    let mut by_nodes = Check::new("a hostNetwork pod's forged source address is dropped by the fabric");
     for placed in ends(pods) {
         let Some(target) = pods.iter().find(|other| other.node != placed.node) else { continue };
         let IpAddr::V4(target) = address(target)? else { continue };
