@@ -18,8 +18,10 @@ CARGO := cargo
 NODES ?= 3
 PODS ?= 12
 TYPE ?= m5.large
+# Passed as a word: to bash, SECONDS is a clock.
+SECONDS ?= 60
 
-.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci clean
+.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci replay fuzz clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,11 +41,14 @@ build: plugin ## Build plugin, agent, vpcsim and the demo
 demo: build ## A VPC on this machine, real pods, real packets: NODES=3 PODS=12 TYPE=m5.large
 	@$(SPUR_BIN)/spur-demo --nodes $(NODES) --pods $(PODS) --type $(TYPE)
 
-test: unit root witness localstack ## Everything, root and LocalStack included
+test: unit replay root witness localstack ## Everything, root and LocalStack included
 	@echo "all tests passed"
 
 unit: build ## Tests that need no privilege
 	@$(CARGO) test --locked --workspace --quiet
+
+replay: ## Every input of the fuzz corpus once, on stable
+	@cd fuzz && RUSTFLAGS="--cfg fuzzing" CARGO_TARGET_DIR=$(SPUR_CACHE)/fuzz/replay $(CARGO) test --quiet
 
 root: build ## Tests with namespaces, packets and a real runtime; a missing privilege fails
 	@testbed/containerd/fetch
@@ -54,6 +59,9 @@ witness: build ## boto3 against vpcsim's EC2 API
 
 localstack: build ## The cloud layer against a real LocalStack
 	@localstack-tests/run
+
+fuzz: ## Fuzz all that reads bytes of others for SECONDS=60 in total; needs Rust nightly
+	@fuzz/run $(SECONDS)
 
 fmt: ## Format check
 	@$(CARGO) fmt --all --check

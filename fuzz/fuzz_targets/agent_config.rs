@@ -1,0 +1,8 @@
+//! libFuzzer's door to [`spur_fuzz`]'s target `agent_config`, which says what it feeds and what must hold. Nothing else belongs here:
+//! the same function replays the corpus on stable.
+//! Run it by `fuzz/run SECONDS agent_config`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = spur_fuzz::target("agent_config")(bytes);
+});
