@@ -188,9 +188,10 @@ fn add_to_node(
         fastest = fastest.min(one.elapsed());
         pods.push(Placed { node, pod });
     }
+    let name = &world.nodes[node].name;
+    let enis = world.cloud()?.nodes.get(name).map_or(0, Vec::len);
     progress.say(&format!(
-        "{}: {} pods added in {:.1} s, further ENIs attached on the way (fastest ADD {:.1} ms)",
-        world.nodes[node].name,
+        "{name}: {} pods added in {:.1} s on {enis} ENI(s), of which 1 was there before (fastest ADD {:.1} ms)",
         pods.len(),
         start.elapsed().as_secs_f64(),
         fastest.as_secs_f64() * 1000.0
