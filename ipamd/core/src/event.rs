@@ -33,6 +33,8 @@ pub enum Event {
         attachment: AttachmentKey,
         /// For people.
         pod: Option<PodName>,
+        /// Path of its network namespace.
+        sandbox: Option<String>,
     },
     /// The ADD was given up (its time is over, its client hung up). A waiting one is answered with a refusal that says
     /// what it waited for; one that was just granted is released again; an answered one stays as it is.

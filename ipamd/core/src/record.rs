@@ -12,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-/// An interface of a container: the key of everything a pod holds.
+/// An interface of a container in a network: the key of everything a pod holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttachmentKey {
+    /// The CNI network; empty if only the kernel told of the pod, which does not know it.
+    pub network: String,
     /// The container (sandbox) id.
     pub container_id: String,
     /// The interface in it.
@@ -23,7 +25,7 @@ pub struct AttachmentKey {
 
 impl fmt::Display for AttachmentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.container_id, self.if_name)
+        write!(f, "{}/{}/{}", self.network, self.container_id, self.if_name)
     }
 }
 
@@ -47,6 +49,9 @@ pub struct Holding {
     pub eni: EniId,
     /// The pod.
     pub pod: Option<PodName>,
+    /// Path of its network namespace, if it was told: for the shell, which looks whether the pod is still there.
+    #[serde(default)]
+    pub sandbox: Option<String>,
     /// Since when.
     pub since: Timestamp,
 }

@@ -76,6 +76,10 @@ pub struct AddressView {
     pub attachment: Option<AttachmentKey>,
     /// The pod.
     pub pod: Option<PodName>,
+    /// Path of the pod's network namespace.
+    pub sandbox: Option<String>,
+    /// Since when it is held.
+    pub since: Option<Timestamp>,
     /// Until when it rests.
     pub until: Option<Timestamp>,
 }

@@ -1,7 +1,9 @@
 //! Answers to the plugin. Requests are checked before anything is asked of the pool; the pool's replies become wire
 //! messages here, with the pool's reasons in words.
 
+use super::gc;
 use super::grants::Grants;
+use super::handle::Client;
 use super::kernel::Kernel;
 use super::status::{Phase, Running};
 use crate::chain::chain;
@@ -9,16 +11,16 @@ use crate::server::{Handler, refuse};
 use spur_datapath::layout;
 use spur_ipamd_core::{AttachmentKey, PodName, Reply, Wait};
 use spur_wire::{
-    AddReply, AddRequest, Attachment, CheckReply, DelReply, PodRef, RefusalKind, Request, RequestBody,
-    Response, StatusReply,
+    AddReply, AddRequest, Attachment, CheckReply, DelReply, GcRequest, PodRef, RefusalKind, Request,
+    RequestBody, Response, StatusReply,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Longest container id; runtimes use 64 hexadecimal digits.
-const CONTAINER_ID_MAX: usize = 253;
+/// Longest name of a container or network; runtimes use 64 hexadecimal digits.
+const ID_MAX: usize = 253;
 
 /// Answers the plugin.
 pub(super) struct Answers<K> {
@@ -36,15 +38,15 @@ pub(super) struct Answers<K> {
 
 impl<K: Kernel> Handler for Answers<K> {
     async fn handle(&self, request: Request) -> Response {
-        match request.body {
-            RequestBody::Add(add) => self.add(add).await.unwrap_or_else(|refusal| refusal),
-            RequestBody::Del(del) => self.del(&del.attachment).await.unwrap_or_else(|refusal| refusal),
-            RequestBody::Check(check) => {
-                self.check(&check.attachment).await.unwrap_or_else(|refusal| refusal)
-            }
-            RequestBody::Gc(_) => refuse(RefusalKind::Version, "this agent does not speak GC"),
-            RequestBody::Status => Response::Status(self.status()),
-        }
+        let network = &request.network;
+        let answer = match request.body {
+            RequestBody::Add(add) => self.add(network, add).await,
+            RequestBody::Del(del) => self.del(network, &del.attachment).await,
+            RequestBody::Check(check) => self.check(network, &check.attachment).await,
+            RequestBody::Gc(gc) => self.gc(network, &gc).await,
+            RequestBody::Status => Ok(Response::Status(self.status())),
+        };
+        answer.unwrap_or_else(|refusal| refusal)
     }
 }
 
@@ -73,13 +75,14 @@ impl<K: Kernel> Answers<K> {
         StatusReply { ready: reason.is_none(), reason }
     }
 
-    async fn add(&self, add: AddRequest) -> Result<Response, Response> {
-        let key = key_of(&add.attachment)?;
+    async fn add(&self, network: &str, add: AddRequest) -> Result<Response, Response> {
+        let key = key_of(network, &add.attachment)?;
         let deadline = tokio::time::Instant::now() + self.add_wait;
         let running = self.running(self.add_wait).await?;
         let key = running.recovered.resolve(key);
         let limit = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let reply = running.pool.add(key.clone(), add.pod.as_ref().map(name_of), limit).await;
+        let client = Client { pod: add.pod.as_ref().map(name_of), sandbox: Some(add.netns) };
+        let reply = running.pool.add(key.clone(), client, limit).await;
         match reply.map_err(|stopping| refuse(RefusalKind::TryAgain, stopping.to_string()))? {
             Reply::Granted { attachment, address, eni } => {
                 self.grants.granted(&attachment);
@@ -127,15 +130,15 @@ impl<K: Kernel> Answers<K> {
         }
     }
 
-    async fn del(&self, attachment: &Attachment) -> Result<Response, Response> {
-        let key = key_of(attachment)?;
+    async fn del(&self, network: &str, attachment: &Attachment) -> Result<Response, Response> {
+        let key = key_of(network, attachment)?;
         let running = self.running(self.add_wait).await?;
         let addresses = release(&running, &self.kernel, &self.grants, key).await?;
-        Ok(Response::Del(DelReply { addresses }))
+        Ok(Response::Del(DelReply { addresses, reaps_links: false }))
     }
 
-    async fn check(&self, attachment: &Attachment) -> Result<Response, Response> {
-        let key = key_of(attachment)?;
+    async fn check(&self, network: &str, attachment: &Attachment) -> Result<Response, Response> {
+        let key = key_of(network, attachment)?;
         let phase = self.phase.borrow().clone();
         let Phase::Running(running) = phase else {
             return Err(refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default()));
@@ -148,6 +151,20 @@ impl<K: Kernel> Answers<K> {
         });
         let addresses = held.map(|address| address.address).collect();
         Ok(Response::Check(CheckReply { addresses, problems: running.not_ready().into_iter().collect() }))
+    }
+}
+
+impl<K: Kernel> Answers<K> {
+    async fn gc(&self, network: &str, request: &GcRequest) -> Result<Response, Response> {
+        check_id("network", network)?;
+        let phase = self.phase.borrow().clone();
+        let Phase::Running(running) = phase else {
+            return Err(refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default()));
+        };
+        let view = running.pool.view().await;
+        let view = view.map_err(|stopping| refuse(RefusalKind::TryAgain, stopping.to_string()))?;
+        let asked = (network, &view, request);
+        Ok(Response::Gc(gc::collect(&running, &self.kernel, &self.grants, asked).await))
     }
 }
 
@@ -188,23 +205,32 @@ fn forget_flows<K: Kernel>(kernel: &Arc<K>, addresses: Vec<IpAddr>) {
     });
 }
 
-fn key_of(attachment: &Attachment) -> Result<AttachmentKey, Response> {
-    let id = &attachment.container_id;
-    let id_fits = (1..=CONTAINER_ID_MAX).contains(&id.len())
-        && id.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if !id_fits {
-        let reason = format!(
-            "containerId is {id:.80?}; expected letters, digits, '-', '_' and '.', at most {CONTAINER_ID_MAX}"
-        );
-        return Err(refuse(RefusalKind::Invalid, reason));
-    }
+pub(super) fn key_of(network: &str, attachment: &Attachment) -> Result<AttachmentKey, Response> {
+    check_id("network", network)?;
+    check_id("containerId", &attachment.container_id)?;
     if attachment.if_name.parse::<spur_datapath::IfName>().is_err() {
         let reason =
             format!("ifName is {:.80?}; expected an interface name of 1 to 15 bytes", attachment.if_name);
         return Err(refuse(RefusalKind::Invalid, reason));
     }
-    Ok(AttachmentKey { container_id: id.clone(), if_name: attachment.if_name.clone() })
+    Ok(AttachmentKey {
+        network: network.to_owned(),
+        container_id: attachment.container_id.clone(),
+        if_name: attachment.if_name.clone(),
+    })
+}
+
+/// Networks and containers are named by the same rule.
+fn check_id(field: &str, id: &str) -> Result<(), Response> {
+    let fits = (1..=ID_MAX).contains(&id.len())
+        && id.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if fits {
+        return Ok(());
+    }
+    let reason =
+        format!("{field} is {id:.80?}; expected letters, digits, '-', '_' and '.', at most {ID_MAX}");
+    Err(refuse(RefusalKind::Invalid, reason))
 }
 
 fn name_of(pod: &PodRef) -> PodName {

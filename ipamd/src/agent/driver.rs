@@ -4,7 +4,7 @@
 
 use super::calls::perform;
 use super::clock::Clock;
-use super::handle::{PoolHandle, Question};
+use super::handle::{Client, PoolHandle, Question};
 use crate::chain::chain;
 use crate::store::StoreHandle;
 use crate::store::books::write_of;
@@ -100,10 +100,10 @@ impl<C: Cloud> Driver<C> {
 
     fn ask(&mut self, question: Question, stopped: bool) {
         match question {
-            Question::Add { ticket, attachment, pod, reply } => {
+            Question::Add { ticket, attachment, client: Client { pod, sandbox }, reply } => {
                 self.waiting.insert(Ticket(ticket), reply);
                 self.adds.push(Ticket(ticket));
-                self.step(Event::Add { ticket: Ticket(ticket), attachment, pod });
+                self.step(Event::Add { ticket: Ticket(ticket), attachment, pod, sandbox });
                 if stopped {
                     self.step(Event::Cancel { ticket: Ticket(ticket) });
                 }

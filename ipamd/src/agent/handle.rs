@@ -10,10 +10,19 @@ use tokio::sync::{mpsc, oneshot};
 /// How long a cancelled ADD may take to say what it waited for: one step of the pool, or one commit of the store.
 const LAST_WORD: Duration = Duration::from_secs(3);
 
+/// Who an address is for, beyond the attachment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Client {
+    /// The pod, if the runtime names it.
+    pub(super) pod: Option<PodName>,
+    /// Path of its network namespace.
+    pub(super) sandbox: Option<String>,
+}
+
 /// What the pool's task is asked.
 #[derive(Debug)]
 pub(super) enum Question {
-    Add { ticket: u64, attachment: AttachmentKey, pod: Option<PodName>, reply: oneshot::Sender<Reply> },
+    Add { ticket: u64, attachment: AttachmentKey, client: Client, reply: oneshot::Sender<Reply> },
     Del { ticket: u64, attachment: AttachmentKey, reply: oneshot::Sender<Reply> },
     Cancel { ticket: u64 },
     View { reply: oneshot::Sender<PoolView> },
@@ -61,12 +70,12 @@ impl PoolHandle {
     pub(super) async fn add(
         &self,
         attachment: AttachmentKey,
-        pod: Option<PodName>,
+        client: Client,
         limit: Duration,
     ) -> Result<Reply, Stopping> {
         let ticket = self.ticket();
         let (reply, mut answer) = oneshot::channel();
-        self.questions.send(Question::Add { ticket, attachment, pod, reply }).map_err(|_| Stopping)?;
+        self.questions.send(Question::Add { ticket, attachment, client, reply }).map_err(|_| Stopping)?;
         let mut waiting = Waiting { handle: self, ticket: Some(ticket) };
         let outcome = match tokio::time::timeout(limit, &mut answer).await {
             Ok(reply) => reply.map_err(|_| Stopping),

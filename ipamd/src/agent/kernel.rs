@@ -59,6 +59,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// When the kernel cannot be read.
     fn wired_pods(&self) -> Result<Vec<WiredPod>, KernelError>;
 
+    /// Hardware addresses of the host's ends of all pods' veths, routed or not.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    fn host_veths(&self) -> Result<BTreeSet<MacAddr>, KernelError>;
+
     /// Deletes what connection tracking knows of these addresses.
     ///
     /// # Errors

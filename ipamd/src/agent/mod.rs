@@ -9,6 +9,7 @@ mod answer;
 mod calls;
 pub mod clock;
 mod driver;
+mod gc;
 mod grants;
 mod handle;
 pub mod kernel;
@@ -18,6 +19,7 @@ mod recovered;
 mod spool;
 mod start;
 mod status;
+mod sweep;
 mod wanted;
 
 pub use start::{CLUSTER_TAG, NODE_TAG};
@@ -44,6 +46,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
+use sweep::Sweep;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -199,6 +202,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         tokio::join!(
             self.announce(running.node.clone()),
             self.recur(&running, vpc_cidrs, identity.primary.mac),
+            self.sweep(&running),
         );
     }
 
@@ -263,6 +267,15 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
                 Err(error) => tracing::error!(%error, "the conflist cannot be written"),
             }
             tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    /// Collects what nobody gave back, every so often.
+    async fn sweep(&self, running: &Running) {
+        let mut sweep = Sweep::default();
+        loop {
+            tokio::time::sleep(sweep::INTERVAL).await;
+            sweep.look(self.world.clock.now(), running, &self.world.kernel, &self.grants).await;
         }
     }
 

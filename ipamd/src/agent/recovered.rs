@@ -37,6 +37,15 @@ impl Recovered {
     }
 }
 
+/// Hardware address of the host's end of the attachment's veth; none if it cannot be told.
+#[must_use]
+pub(super) fn host_mac_of(key: &AttachmentKey) -> Option<MacAddr> {
+    match key.container_id.strip_prefix(PREFIX) {
+        Some(mac) => mac.parse().ok(),
+        None => Some(names::host_mac(&key.container_id, &key.if_name)),
+    }
+}
+
 /// The pods whose address the record does not hold.
 #[must_use]
 pub(super) fn unknown_pods(record: &Record, wired: Vec<WiredPod>) -> Vec<WiredPod> {
@@ -59,9 +68,11 @@ pub(super) fn recover(
             address: pod.address,
             eni: owner.map_or_else(|| primary.clone(), |eni| eni.id.clone()),
             pod: None,
+            sandbox: None,
             since: now,
         };
         let key = AttachmentKey {
+            network: String::new(),
             container_id: format!("{PREFIX}{}", pod.host_mac),
             if_name: pod.host_if_name.clone(),
         };

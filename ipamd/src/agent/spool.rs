@@ -26,7 +26,8 @@ pub(super) async fn drain<K: Kernel>(dir: &Path, running: &Running, kernel: &Arc
     }
     for (path, spooled) in spool.releases {
         let attachment = spooled.request.attachment;
-        let key = AttachmentKey { container_id: attachment.container_id, if_name: attachment.if_name };
+        let (container_id, if_name) = (attachment.container_id, attachment.if_name);
+        let key = AttachmentKey { network: spooled.network, container_id, if_name };
         let released = Timestamp::from_epoch(Duration::from_millis(spooled.released_unix_ms));
         if grants.younger_than(&key, released) {
             tracing::info!(attachment = %key, "spooled release dropped: the address was granted again after it");

@@ -2,6 +2,7 @@
 //! memory.
 
 mod bed;
+mod collect;
 
 use super::*;
 use bed::{Bed, add_request, attachment, net, request, unix_millis, wait_until};

@@ -125,14 +125,19 @@ pub fn writes_between(old: &Record, new: &Record) -> Vec<Write> {
     changes.iter().map(write_of).collect()
 }
 
-/// Container id and interface name with a separator that neither may contain.
+/// Network, container id and interface name with a separator that none of them may contain.
 fn key_of(key: &AttachmentKey) -> String {
-    format!("{}/{}", key.container_id, key.if_name)
+    format!("{}/{}/{}", key.network, key.container_id, key.if_name)
 }
 
 fn attachment_of(key: &str) -> Result<AttachmentKey, String> {
-    let (container_id, if_name) = key.split_once('/').ok_or("no attachment")?;
-    Ok(AttachmentKey { container_id: container_id.to_owned(), if_name: if_name.to_owned() })
+    let mut parts = key.splitn(3, '/').map(str::to_owned);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(network), Some(container_id), Some(if_name)) => {
+            Ok(AttachmentKey { network, container_id, if_name })
+        }
+        _ => Err("no attachment".to_owned()),
+    }
 }
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {

@@ -117,6 +117,7 @@ struct Waiter {
     ticket: Ticket,
     key: AttachmentKey,
     pod: Option<PodName>,
+    sandbox: Option<String>,
     since: Timestamp,
 }
 
@@ -161,7 +162,7 @@ impl Pool {
         match event {
             Event::Tick => {}
             Event::Reload(settings) => self.settings = *settings,
-            Event::Add { ticket, attachment, pod } => self.add(ticket, attachment, pod),
+            Event::Add { ticket, attachment, pod, sandbox } => self.add(ticket, attachment, pod, sandbox),
             Event::Cancel { ticket } => self.cancel(ticket),
             Event::Del { ticket, attachment } => self.del(ticket, &attachment),
             Event::Stored(id) => self.stored(id),

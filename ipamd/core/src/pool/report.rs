@@ -90,6 +90,8 @@ impl Pool {
             state,
             attachment: holder.map(|(key, _)| key.clone()),
             pod: holder.and_then(|(_, holding)| holding.pod.clone()),
+            sandbox: holder.and_then(|(_, holding)| holding.sandbox.clone()),
+            since: holder.map(|(_, holding)| holding.since),
             until,
         }
     }

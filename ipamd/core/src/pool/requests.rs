@@ -18,7 +18,13 @@ impl Pool {
         self.out.push(Action::Reply { ticket, reply });
     }
 
-    pub(super) fn add(&mut self, ticket: Ticket, key: AttachmentKey, pod: Option<PodName>) {
+    pub(super) fn add(
+        &mut self,
+        ticket: Ticket,
+        key: AttachmentKey,
+        pod: Option<PodName>,
+        sandbox: Option<String>,
+    ) {
         let held = self.table.of(&key).and_then(|address| Some((address, self.table.get(address)?)));
         match held {
             Some((address, Slot { state: State::Held { .. }, .. })) => {
@@ -28,7 +34,7 @@ impl Pool {
             None if self.waiters.iter().any(|waiter| waiter.key == key) => {
                 self.reply(ticket, Reply::Busy { attachment: key });
             }
-            None => self.waiters.push_back(Waiter { ticket, key, pod, since: self.now }),
+            None => self.waiters.push_back(Waiter { ticket, key, pod, sandbox, since: self.now }),
         }
     }
 
@@ -106,7 +112,8 @@ impl Pool {
             let Some((address, eni)) = self.best_free(&used) else { return };
             let Some(waiter) = self.waiters.pop_front() else { return };
             *used.entry(eni.clone()).or_default() += 1;
-            let holding = Holding { address, eni: eni.clone(), pod: waiter.pod, since: self.now };
+            let (pod, sandbox) = (waiter.pod, waiter.sandbox);
+            let holding = Holding { address, eni: eni.clone(), pod, sandbox, since: self.now };
             let mut changes = vec![StoreChange::Hold(waiter.key.clone(), holding.clone())];
             if let Some(eni) = self.enis.get(&eni).filter(|eni| !eni.stored) {
                 changes.insert(0, StoreChange::PutEni(eni.record.clone()));

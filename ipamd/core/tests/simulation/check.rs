@@ -28,8 +28,11 @@ impl Sim {
     }
 
     pub(crate) fn come(&mut self) {
-        let key =
-            AttachmentKey { container_id: format!("c{}", self.rng.bits() % 40), if_name: "eth0".into() };
+        let key = AttachmentKey {
+            network: "n".into(),
+            container_id: format!("c{}", self.rng.bits() % 40),
+            if_name: "eth0".into(),
+        };
         if self.pods.contains_key(&key) {
             return self.next();
         }
@@ -39,7 +42,7 @@ impl Sim {
     pub(crate) fn add(&mut self, key: AttachmentKey) {
         let ticket = self.ticket();
         self.pods.insert(key.clone(), Pod::Adding { ticket });
-        self.feed(Event::Add { ticket, attachment: key, pod: None });
+        self.feed(Event::Add { ticket, attachment: key, pod: None, sandbox: None });
     }
 
     fn some_pod(&mut self, wanted: impl Fn(&Pod) -> bool) -> Option<(AttachmentKey, Pod)> {

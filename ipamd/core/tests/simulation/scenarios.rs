@@ -10,7 +10,7 @@ use spur_ipamd_core::{AttachmentKey, EniView, Jitter, Targets, Timings};
 use std::time::Duration;
 
 fn pod(number: usize) -> AttachmentKey {
-    AttachmentKey { container_id: format!("p{number}"), if_name: "eth0".into() }
+    AttachmentKey { network: "n".into(), container_id: format!("p{number}"), if_name: "eth0".into() }
 }
 
 fn calm(targets: Targets) -> Sim {

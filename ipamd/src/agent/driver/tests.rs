@@ -20,7 +20,11 @@ struct Bed {
 }
 
 fn key(number: usize) -> AttachmentKey {
-    AttachmentKey { container_id: format!("c{number}"), if_name: "eth0".to_owned() }
+    AttachmentKey {
+        network: "spur".to_owned(),
+        container_id: format!("c{number}"),
+        if_name: "eth0".to_owned(),
+    }
 }
 
 impl Bed {
@@ -65,7 +69,7 @@ impl Bed {
     }
 
     async fn add(&self, number: usize, seconds: u64) -> Result<Reply, Stopping> {
-        self.handle.add(key(number), None, Duration::from_secs(seconds)).await
+        self.handle.add(key(number), Client::default(), Duration::from_secs(seconds)).await
     }
 }
 
@@ -167,7 +171,8 @@ async fn stopping_ends_waits_and_the_task_ends_with_its_last_handle() {
         granted(bed.add(number, 60).await);
     }
     let handle = bed.handle.clone();
-    let waiting = tokio::spawn(async move { handle.add(key(30), None, Duration::from_secs(60)).await });
+    let waiting =
+        tokio::spawn(async move { handle.add(key(30), Client::default(), Duration::from_secs(60)).await });
     tokio::time::sleep(Duration::from_millis(10)).await;
     let started = Instant::now();
     bed.stop.cancel();

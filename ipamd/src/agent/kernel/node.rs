@@ -3,10 +3,12 @@
 
 use super::{Converged, Kernel, KernelError, WiredPod};
 use crate::chain::chain;
+use spur_datapath::MacAddr;
 use spur_datapath::conntrack::Conntrack;
 use spur_datapath::layout;
 use spur_datapath::netlink::{Link, LinkEvent, LinkWatcher, Netlink};
 use spur_datapath::node::{Failure, NodeKernel as Sockets, NodePlan, NodeWanted};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -70,11 +72,17 @@ impl Kernel for NodeKernel {
                 && route.destination.prefix_len() == route.destination.max_prefix_len();
             ours.then(|| WiredPod {
                 address: route.destination.addr(),
-                host_mac: link.mac.unwrap_or(spur_datapath::MacAddr::new([0; 6])),
+                host_mac: link.mac.unwrap_or(MacAddr::new([0; 6])),
                 host_if_name: link.name.to_string(),
             })
         });
         Ok(pods.collect())
+    }
+
+    fn host_veths(&self) -> Result<BTreeSet<MacAddr>, KernelError> {
+        let mut netlink = Netlink::open().map_err(failed("open a socket to the kernel"))?;
+        let links = netlink.links().map_err(failed("list links"))?;
+        Ok(links.iter().filter(|link| !is_eni(link)).filter_map(|link| link.mac).collect())
     }
 
     fn forget_flows(&self, addresses: &[IpAddr]) -> Result<(), KernelError> {

@@ -10,7 +10,11 @@ fn pod(container: &str, address: &str) -> WiredPod {
 }
 
 fn key(container: &str) -> AttachmentKey {
-    AttachmentKey { container_id: container.to_owned(), if_name: "eth0".to_owned() }
+    AttachmentKey {
+        network: "spur".to_owned(),
+        container_id: container.to_owned(),
+        if_name: "eth0".to_owned(),
+    }
 }
 
 fn enis() -> Vec<Eni> {

@@ -15,7 +15,7 @@ use spur_wire::{
     AddReply, AddRequest, Attachment, CheckRequest, DelRequest, Refusal, Request, RequestBody, Response,
     StatusReply, VERSION,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
@@ -92,6 +92,10 @@ impl Kernel for FakeKernel {
 
     fn wired_pods(&self) -> Result<Vec<WiredPod>, KernelError> {
         Ok(self.with(|state| state.pods.clone()))
+    }
+
+    fn host_veths(&self) -> Result<BTreeSet<spur_datapath::MacAddr>, KernelError> {
+        Ok(self.with(|state| state.pods.iter().map(|pod| pod.host_mac).collect()))
     }
 
     fn forget_flows(&self, addresses: &[IpAddr]) -> Result<(), KernelError> {
@@ -258,6 +262,11 @@ impl Agent {
         ask(&self.socket, body)
     }
 
+    /// As the plugin of another network asks.
+    pub(super) fn ask_in(&self, network: &str, body: RequestBody) -> Option<Response> {
+        send(&self.socket, &frame(network, body))
+    }
+
     pub(super) fn status(&self) -> Option<StatusReply> {
         match self.ask(RequestBody::Status) {
             Some(Response::Status(status)) => Some(status),
@@ -340,16 +349,24 @@ pub(super) fn add_request(container: &str) -> RequestBody {
 }
 
 pub(super) fn request(body: RequestBody) -> Vec<u8> {
+    frame("spur", body)
+}
+
+fn frame(network: &str, body: RequestBody) -> Vec<u8> {
     let mut frame = Vec::new();
-    spur_wire::write_frame(&mut frame, &Request { version: VERSION, network: "spur".to_owned(), body })
-        .unwrap();
+    let network = network.to_owned();
+    spur_wire::write_frame(&mut frame, &Request { version: VERSION, network, body }).unwrap();
     frame
 }
 
 fn ask(socket: &PathBuf, body: RequestBody) -> Option<Response> {
+    send(socket, &request(body))
+}
+
+fn send(socket: &PathBuf, request: &[u8]) -> Option<Response> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&request(body)).ok()?;
+    stream.write_all(request).ok()?;
     spur_wire::read_frame(&mut stream).ok()
 }
 

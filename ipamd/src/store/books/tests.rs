@@ -9,7 +9,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn attachment(number: u8) -> AttachmentKey {
-    AttachmentKey { container_id: format!("c{number}"), if_name: "eth0".to_owned() }
+    AttachmentKey {
+        network: "spur".to_owned(),
+        container_id: format!("c{number}"),
+        if_name: "eth0".to_owned(),
+    }
 }
 
 fn holding(number: u8) -> Holding {
@@ -17,6 +21,7 @@ fn holding(number: u8) -> Holding {
         address: [10, 0, 0, number].into(),
         eni: "eni-1".parse().unwrap(),
         pod: Some(PodName { namespace: "n".into(), name: "p".into(), uid: None }),
+        sandbox: Some("/run/netns/p".into()),
         since: Timestamp::from_epoch(Duration::from_millis(1_700_000_000_123)),
     }
 }
@@ -113,7 +118,7 @@ fn the_writes_between_two_records_lead_from_one_to_the_other() {
 fn a_row_that_makes_no_sense_sets_the_store_aside_and_is_named() {
     for (table, key, value, word) in [
         (Table::Assignments, "no-separator", "{}", "no attachment"),
-        (Table::Assignments, "c/eth0", "{\"address\": 1}", "expected"),
+        (Table::Assignments, "n/c/eth0", "{\"address\": 1}", "expected"),
         (Table::Cooldowns, "10.0.0.256", "{}", "no address"),
         (Table::Intents, "x", "{}", "no number"),
         (Table::Enis, "eni-1", "[]", "expected"),

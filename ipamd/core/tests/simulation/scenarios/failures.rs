@@ -136,7 +136,7 @@ fn an_attachment_is_served_once() {
     sim.add(pod(1));
     pass(&mut sim, 1);
     let (ticket, stamp) = (sim.ticket(), sim.stamp());
-    let actions = sim.pool.step(stamp, Event::Add { ticket, attachment: pod(1), pod: None });
+    let actions = sim.pool.step(stamp, Event::Add { ticket, attachment: pod(1), pod: None, sandbox: None });
     let again = |action: &spur_ipamd_core::Action| {
         matches!(action, spur_ipamd_core::Action::Reply { reply: Reply::AlreadyHeld { .. }, .. })
     };
