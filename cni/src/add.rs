@@ -108,7 +108,7 @@ fn undo(wiring: &Wiring, request: &AddRequest, job: &Job<'_>) {
 fn give_back(request: &AddRequest, job: &Job<'_>) {
     let job = job.with_patience(UNDO_PATIENCE);
     let given = job.pass(Point::GiveBack).and_then(|()| del::release(&request.conf, &request.subject, &job));
-    if let Err(failure) = given {
+    if let Err(failure) = given.map(drop) {
         job.log.error(format_args!("undo: {failure}: {}", causes(&failure)));
     }
 }

@@ -1,5 +1,9 @@
-//! DEL: clean the kernel (interface, routes, known flows), then release the address; whatever is already gone is fine. It needs neither the pod's namespace nor
-//! a previous result. The kernel comes first, so that the agent never sees an address as free that a veth still answers for.
+//! DEL: detach the pod in the kernel (routes, neighbours, known flows), then release the address; whatever is already gone is
+//! fine. It needs neither the pod's namespace nor a previous result. The kernel comes first, so that the agent never sees an address as
+//! free that a veth still answers for.
+//!
+//! The pair itself carries nothing then and takes the kernel long to delete: the agent does that, for many at once. When no agent
+//! takes it on, the plugin does it here and now, so that nothing depends on an agent that may never come back.
 //!
 //! When the agent is away, or not ready to take it, the release is spooled durably and DEL succeeds: a runtime that cannot
 //! delete keeps a dead pod. When the agent works but fails at this release, DEL fails and the runtime retries.
@@ -17,21 +21,34 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// What became of a release.
+pub(crate) struct Released {
+    /// The addresses that the agent took.
+    addresses: Vec<IpAddr>,
+    /// The agent deletes what is detached.
+    agent_reaps: bool,
+}
+
 pub(crate) fn del(request: &DelRequest, job: &Job<'_>) -> Result<(), Failure> {
-    job.pass(Point::Remove)?;
-    // A veth that could not be removed still answers for its address: releasing that would give it to a second pod.
-    let unwired = wiring::remove(&request.subject, job.log).map_err(Failure::Unwire)?;
+    job.pass(Point::Detach)?;
+    // An address that is still reachable would be a second pod's, too, once it is released.
+    let detached = wiring::detach(&request.subject, job.log).map_err(Failure::Unwire)?;
     job.pass(Point::Forget)?;
-    wiring::forget_flows(&unwired, job.log);
-    let released = release(&request.conf, &request.subject, job)?;
+    wiring::forget_flows(&detached.addresses, job.log);
+    let outcome = release(&request.conf, &request.subject, job);
+    if detached.veth && !outcome.as_ref().is_ok_and(|released| released.agent_reaps) {
+        job.pass(Point::Unlink)?;
+        wiring::remove(&request.subject, job.log).map_err(Failure::Unwire)?;
+    }
     // The veth may have gone with its namespace before we came; only the agent knows its address then.
-    let others: Vec<_> = released.into_iter().filter(|address| !unwired.contains(address)).collect();
+    let released = outcome?.addresses.into_iter();
+    let others: Vec<_> = released.filter(|address| !detached.addresses.contains(address)).collect();
     wiring::forget_flows(&others, job.log);
     Ok(())
 }
 
-/// Gives the addresses back to the agent, now or by way of the spool; tells which the agent took.
-pub(crate) fn release(conf: &NetConf, subject: &Subject, job: &Job<'_>) -> Result<Vec<IpAddr>, Failure> {
+/// Gives the addresses back to the agent, now or by way of the spool.
+pub(crate) fn release(conf: &NetConf, subject: &Subject, job: &Job<'_>) -> Result<Released, Failure> {
     let request = spur_wire::DelRequest { attachment: subject.attachment() };
     let network = conf.network.as_str();
     job.pass(Point::Release)?;
@@ -43,7 +60,7 @@ pub(crate) fn release(conf: &NetConf, subject: &Subject, job: &Job<'_>) -> Resul
             if path.exists() {
                 forget_spooled(&path, job.log);
             }
-            Ok(reply.addresses)
+            Ok(Released { addresses: reply.addresses, agent_reaps: reply.reaps_links })
         }
         Err(agent) if is_away(&agent) => {
             job.pass(Point::Spool)?;
@@ -56,7 +73,7 @@ pub(crate) fn release(conf: &NetConf, subject: &Subject, job: &Job<'_>) -> Resul
             match release.write(&conf.spool_dir) {
                 Ok(path) => {
                     job.log.warn(format_args!("{agent}: the release waits in {}", path.display()));
-                    Ok(Vec::new())
+                    Ok(Released { addresses: Vec::new(), agent_reaps: false })
                 }
                 Err(cause) => Err(Failure::Spool { agent, cause }),
             }

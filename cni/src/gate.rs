@@ -26,8 +26,8 @@ pub enum Point {
     Unwire,
     /// ADD gives the address back.
     GiveBack,
-    /// DEL takes the pod's interface away.
-    Remove,
+    /// DEL detaches the pod.
+    Detach,
     /// DEL lets the kernel forget the address's flows.
     Forget,
     /// DEL, or ADD that undoes, tells the agent.
@@ -36,6 +36,8 @@ pub enum Point {
     Released,
     /// The agent did not take the release: it goes into the spool.
     Spool,
+    /// DEL deletes the pair itself, because no agent does.
+    Unlink,
 }
 
 /// Asked before each point whether it may be passed; what answers `false` fails there.

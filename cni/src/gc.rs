@@ -1,5 +1,5 @@
 //! GC: the runtime lists the attachments that are valid, and everything else of this network goes: reservations by the
-//! agent, which alone knows them, and then their veths, by hardware address. Errors do not stop the sweep.
+//! agent, which alone knows them, and then their veths, found by hardware address and deleted together. Errors do not stop the sweep.
 //! Other networks are not touched: the agent keeps them apart by name. A missing list is refused in `request.rs`.
 
 use crate::agent::Agent;
@@ -22,7 +22,7 @@ pub(crate) fn gc(request: &GcRequest, started: Instant, log: &Log) -> Result<(),
     let mut problems = reply.problems;
     for attachment in &reply.released {
         log.info(format_args!("collected {}/{}", attachment.container_id, attachment.if_name));
-        if let Err(error) = wiring::remove_stale(attachment) {
+        if let Err(error) = wiring::detach_stale(attachment) {
             problems.push(format!(
                 "{}/{}: {error}: {}",
                 attachment.container_id,
@@ -30,6 +30,9 @@ pub(crate) fn gc(request: &GcRequest, started: Instant, log: &Log) -> Result<(),
                 causes(&error)
             ));
         }
+    }
+    if let Err(error) = wiring::reap() {
+        problems.push(format!("{error}: {}", causes(&error)));
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Incomplete(problems)) }
 }

@@ -127,23 +127,58 @@ impl Wiring {
 /// The gateway that a pod sees in IPv6, as the datapath wires it.
 const POD_GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
-/// Removes the interface from the host, and with it the pod's end. Already gone is fine, a newer container's is left alone.
-/// Gives the addresses that the host had routes to.
-pub(crate) fn remove(subject: &Subject, log: &Log) -> Result<Vec<IpAddr>, WiringError> {
+/// What detaching found.
+#[derive(Debug, Default)]
+pub(crate) struct Detached {
+    /// The addresses that the host had routes to.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// There was a pair, which now waits to be deleted.
+    pub(crate) veth: bool,
+}
+
+/// Takes away what leads to the pod, and leaves the pair for later. Already gone is fine, a newer container's is left alone.
+pub(crate) fn detach(subject: &Subject, log: &Log) -> Result<Detached, WiringError> {
+    match take_apart(subject, log, pod::detach)? {
+        Removed::Now { addresses } => Ok(Detached { addresses, veth: true }),
+        Removed::AlreadyGone | Removed::Newer { .. } => Ok(Detached::default()),
+    }
+}
+
+/// Deletes the pair, whatever still leads to it. Takes the kernel some 20 ms.
+pub(crate) fn remove(subject: &Subject, log: &Log) -> Result<(), WiringError> {
+    take_apart(subject, log, pod::remove).map(drop)
+}
+
+/// [`pod::detach`] or [`pod::remove`].
+type TakeApart = fn(&mut Netlink, &PodRemoval) -> Result<Removed, PodError>;
+
+fn take_apart(subject: &Subject, log: &Log, take: TakeApart) -> Result<Removed, WiringError> {
     let mut host = Netlink::open().map_err(WiringError::Netlink)?;
     let removal = PodRemoval {
         host_name: subject.host_if_name(),
         host_mac: names::host_mac(subject.container_id.as_str(), subject.if_name.as_str()),
         pods_table: layout::PODS_TABLE,
     };
-    let removed = pod::remove(&mut host, &removal).map_err(WiringError::Remove)?;
-    log.debug(format_args!("{}: {removed:?}", removal.host_name));
-    match removed {
-        Removed::Now { addresses } => Ok(addresses),
+    let removed = match take(&mut host, &removal).map_err(WiringError::Remove)? {
         // A runtime that does not name the pod now may have named it for ADD: then the veth is called otherwise.
-        Removed::AlreadyGone if subject.pod.is_none() => remove_by_mac(&mut host, &removal),
-        Removed::AlreadyGone | Removed::Newer { .. } => Ok(Vec::new()),
-    }
+        Removed::AlreadyGone if subject.pod.is_none() => take_apart_by_mac(&mut host, &removal, take)?,
+        removed => removed,
+    };
+    log.debug(format_args!("{}: {removed:?}", removal.host_name));
+    Ok(removed)
+}
+
+fn take_apart_by_mac(
+    host: &mut Netlink,
+    removal: &PodRemoval,
+    take: TakeApart,
+) -> Result<Removed, WiringError> {
+    let link = host.link_by_mac(removal.host_mac).map_err(WiringError::Netlink)?;
+    let Some(link) = link.filter(|link| link.name.as_str().starts_with(layout::HOST_VETH_PREFIX)) else {
+        return Ok(Removed::AlreadyGone);
+    };
+    let removal = PodRemoval { host_name: link.name, ..removal.clone() };
+    take(host, &removal).map_err(WiringError::Remove)
 }
 
 /// Makes the kernel forget the flows of addresses that are given back: their next owner must not meet them. The cooldown keeps
@@ -158,27 +193,20 @@ pub(crate) fn forget_flows(addresses: &[IpAddr], log: &Log) {
     }
 }
 
-/// Removes the interface of an attachment of which nothing else is known.
-pub(crate) fn remove_stale(attachment: &Attachment) -> Result<Vec<IpAddr>, WiringError> {
+/// Detaches an attachment of which nothing else is known.
+pub(crate) fn detach_stale(attachment: &Attachment) -> Result<(), WiringError> {
     let mut host = Netlink::open().map_err(WiringError::Netlink)?;
     let removal = PodRemoval {
         host_name: names::host_veth_name(None, &attachment.container_id, &attachment.if_name),
         host_mac: names::host_mac(&attachment.container_id, &attachment.if_name),
         pods_table: layout::PODS_TABLE,
     };
-    remove_by_mac(&mut host, &removal)
+    take_apart_by_mac(&mut host, &removal, pod::detach).map(drop)
 }
 
-fn remove_by_mac(host: &mut Netlink, removal: &PodRemoval) -> Result<Vec<IpAddr>, WiringError> {
-    let link = host.link_by_mac(removal.host_mac).map_err(WiringError::Netlink)?;
-    let Some(link) = link.filter(|link| link.name.as_str().starts_with(layout::HOST_VETH_PREFIX)) else {
-        return Ok(Vec::new());
-    };
-    let removal = PodRemoval { host_name: link.name, ..removal.clone() };
-    match pod::remove(host, &removal).map_err(WiringError::Remove)? {
-        Removed::Now { addresses } => Ok(addresses),
-        Removed::AlreadyGone | Removed::Newer { .. } => Ok(Vec::new()),
-    }
+/// Deletes all pairs that are detached, at once.
+pub(crate) fn reap() -> Result<usize, WiringError> {
+    Netlink::open().and_then(|mut host| pod::reap(&mut host)).map_err(WiringError::Netlink)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ fn quickest(invocation: &Invocation) -> Ran {
 }
 
 fn released() -> Behaviour {
-    Behaviour::Answer(Response::Del(DelReply { addresses: vec![] }))
+    Behaviour::Answer(Response::Del(DelReply { addresses: vec![], reaps_links: false }))
 }
 
 fn verbs(requests: &[Request]) -> Vec<&'static str> {

@@ -99,6 +99,14 @@ pub struct DelRequest {
 pub struct DelReply {
     /// The addresses that now cool down; empty if nothing was held.
     pub addresses: Vec<IpAddr>,
+    /// The agent deletes the veths that plugins detached. One that does not say so leaves that to the plugin.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reaps_links: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Does a pod still hold its address?

@@ -339,7 +339,10 @@ impl Pool {
             }
             RequestBody::Del(del) => {
                 let address = held.remove(&(network, del.attachment.clone()));
-                Response::Del(DelReply { addresses: address.into_iter().collect() })
+                Response::Del(DelReply {
+                    addresses: address.into_iter().collect(),
+                    reaps_links: false,
+                })
             }
             RequestBody::Check(check) => {
                 let address = held.get(&(network, check.attachment.clone())).copied();

@@ -72,8 +72,12 @@ fn responses_keep_their_golden_form() {
         r#"{"add":{"addresses":["10.0.1.7"],"mtuBytes":9001,"podsTable":5000,"nodeAddress":"10.0.1.4"}}"#,
     );
     assert_golden(
-        &Response::Del(DelReply { addresses: vec![address] }),
+        &Response::Del(DelReply { addresses: vec![address], reaps_links: false }),
         r#"{"del":{"addresses":["10.0.1.7"]}}"#,
+    );
+    assert_golden(
+        &Response::Del(DelReply { addresses: vec![], reaps_links: true }),
+        r#"{"del":{"addresses":[],"reapsLinks":true}}"#,
     );
     assert_golden(
         &Response::Check(CheckReply { addresses: vec![address], problems: vec!["no rule".into()] }),
