@@ -1,16 +1,17 @@
 //! CHECK: is the pod's network as ADD made it, by the result of the whole chain? Reads the kernel and the agent's books and
 //! changes nothing; every difference is reported, not only the first.
 //!
-//! The result is the measure where a later plugin may have changed things (`tuning` gives another hardware address and says
-//! so there); more interfaces, more routes and another MTU are fine. What the result does not tell (veth, host route, reservation)
-//! is measured against what ADD would make today.
+//! The result is the measure where a later plugin may have changed things; more interfaces, more routes, routes in another table (`sbr`) and
+//! another MTU (`tuning`) are fine. What the result does not tell (veth, host route, neighbours, reservation) is measured against what
+//! ADD would make today. So `tuning` with another hardware address is found, though the result says so: the kernel drops a device's neighbours
+//! with its address, nobody answers ARP here, and the host goes on sending to the old one.
 
 use crate::agent::Agent;
 use crate::failure::{Failure, causes};
 use crate::request::CheckRequest;
 use serde_json::{Map, Value};
-use spur_datapath::netlink::{Link, Netlink, NetlinkError, RouteSpec};
-use spur_datapath::{TableId, layout, names};
+use spur_datapath::netlink::{Link, NeighbourSpec, Netlink, NetlinkError, RouteSpec};
+use spur_datapath::{LinkIndex, MacAddr, layout, names};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ pub(crate) fn check(request: &CheckRequest, deadline: Instant) -> Result<(), Fai
     }
     problems.extend(books.problems);
     let looked = look_at_pod(request, &expected, &mut problems)
-        .and_then(|()| look_at_host(request, &expected, &mut problems));
+        .and_then(|pod_mac| look_at_host(request, &expected, pod_mac, &mut problems));
     if let Err(error) = looked {
         problems.push(format!("{error}: {}", causes(&error)));
     }
@@ -83,16 +84,17 @@ fn list<'a>(object: &'a Map<String, Value>, key: &str) -> &'a [Value] {
     object.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// Returns the hardware address that the pod's interface has.
 fn look_at_pod(
     request: &CheckRequest,
     expected: &Expected,
     problems: &mut Vec<String>,
-) -> Result<(), NetlinkError> {
+) -> Result<Option<MacAddr>, NetlinkError> {
     let mut pod = Netlink::open_in(&request.add.netns)?;
     let name = &request.add.subject.if_name;
     let Some(link) = pod.link_by_name(name)? else {
         problems.push(format!("the pod has no interface {name}"));
-        return Ok(());
+        return Ok(None);
     };
     if !link.up {
         problems.push(format!("{name} is down"));
@@ -103,34 +105,62 @@ fn look_at_pod(
         problems.push(format!("{name} has hardware address {found}, expected {wanted}"));
     }
     let addresses = pod.addresses()?;
-    let routes = pod.routes(Some(TableId::MAIN))?;
+    let routes = pod.routes(None)?;
+    let neighbours = pod.neighbours()?;
     for wanted in &expected.addresses {
         if !addresses.iter().any(|found| found.link == link.index && found.address.addr() == *wanted) {
             problems.push(format!("{name} does not have {wanted}"));
         }
-        let is_default = |route: &RouteSpec| {
+        let is_default = |route: &&RouteSpec| {
             route.destination.prefix_len() == 0
                 && route.destination.addr().is_ipv4() == wanted.is_ipv4()
                 && route.link == Some(link.index)
         };
-        if !routes.iter().any(is_default) {
-            problems.push(format!("the pod has no default route through {name}"));
+        match routes.iter().find(is_default) {
+            None => problems.push(format!("the pod has no default route through {name}")),
+            Some(RouteSpec { gateway: Some(gateway), .. }) => {
+                let host = host_mac(request);
+                expect_neighbour(&neighbours, "the pod", link.index, *gateway, host, problems);
+            }
+            Some(_) => {}
         }
     }
-    Ok(())
+    Ok(link.mac)
+}
+
+fn host_mac(request: &CheckRequest) -> MacAddr {
+    let subject = &request.add.subject;
+    names::host_mac(subject.container_id.as_str(), subject.if_name.as_str())
+}
+
+/// Neither side answers ARP for the other, so what it does not know it never learns.
+fn expect_neighbour(
+    known: &[NeighbourSpec],
+    who: &str,
+    link: LinkIndex,
+    address: IpAddr,
+    mac: MacAddr,
+    problems: &mut Vec<String>,
+) {
+    match known.iter().find(|entry| entry.link == link && entry.address == address) {
+        None => problems.push(format!("{who} does not know the hardware address of {address}")),
+        Some(entry) if entry.mac == Some(mac) => {}
+        Some(entry) => {
+            let found = entry.mac.map_or_else(|| "no hardware address".to_owned(), |mac| mac.to_string());
+            problems.push(format!("{who} sends to {address} at {found}, it has {mac}"));
+        }
+    }
 }
 
 fn look_at_host(
     request: &CheckRequest,
     expected: &Expected,
+    pod_mac: Option<MacAddr>,
     problems: &mut Vec<String>,
 ) -> Result<(), NetlinkError> {
     let mut host = Netlink::open()?;
-    let subject = &request.add.subject;
-    let name = subject.host_if_name();
-    let ours = |link: &Link| {
-        link.mac == Some(names::host_mac(subject.container_id.as_str(), subject.if_name.as_str()))
-    };
+    let name = request.add.subject.host_if_name();
+    let ours = |link: &Link| link.mac == Some(host_mac(request));
     let Some(link) = host.link_by_name(&name)?.filter(ours) else {
         problems.push(format!("the host has no interface {name} of this container"));
         return Ok(());
@@ -139,9 +169,13 @@ fn look_at_host(
         problems.push(format!("{name} on the host is down"));
     }
     let routes = host.routes(Some(layout::PODS_TABLE))?;
+    let neighbours = host.neighbours()?;
     for wanted in &expected.addresses {
         if !routes.iter().any(|route| route.destination.addr() == *wanted && route.link == Some(link.index)) {
             problems.push(format!("the host has no route to {wanted} through {name}"));
+        }
+        if let Some(mac) = pod_mac {
+            expect_neighbour(&neighbours, "the host", link.index, *wanted, mac, problems);
         }
     }
     Ok(())
