@@ -84,6 +84,8 @@ const OTHERS: [Other; 5] = [
             assert!(pod.ip_do(&["rule"]).contains(&format!("from {address} lookup 100")));
             let moved = pod.ip_do(&["route", "show", "table", "100"]);
             assert!(moved.contains("default via 169.254.1.1 dev eth0"), "{moved}");
+            // Who sends from no address in particular has no route any more: sbr is made for a second interface.
+            assert_eq!(pod.ip(&["route"]), json!([]));
         },
         assert_undone: |_, _| {},
     },
