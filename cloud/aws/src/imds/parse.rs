@@ -9,7 +9,11 @@ use spur_cloud::MacAddr;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
+
+/// EC2 has no VPC and no subnet that is wider or narrower.
+const VPC_PREFIX_LENGTHS: RangeInclusive<u8> = 16..=28;
 
 pub(super) fn value<T: FromStr>(text: &str) -> Result<T, String>
 where
@@ -36,9 +40,16 @@ pub(super) fn first_address(text: &str) -> Result<IpAddr, String> {
     value(lines(text).next().ok_or("is empty, expected at least one address")?)
 }
 
+/// The IPv4 CIDR of a VPC or a subnet.
 pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
     let net: IpNet = value(text)?;
-    if net == net.trunc() { Ok(net) } else { Err(format!("{net} has host bits, expected {}", net.trunc())) }
+    if net != net.trunc() {
+        return Err(format!("{net} has host bits, expected {}", net.trunc()));
+    }
+    match net {
+        IpNet::V4(v4) if VPC_PREFIX_LENGTHS.contains(&v4.prefix_len()) => Ok(net),
+        _ => Err(format!("{net} is no IPv4 CIDR from /16 to /28")),
+    }
 }
 
 pub(super) fn cidrs(text: &str) -> Result<Vec<IpNet>, String> {

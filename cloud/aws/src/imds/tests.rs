@@ -85,6 +85,16 @@ async fn nonsense_is_refused_with_the_path_and_what_would_be_right() {
             "10.0.0.1/16",
             "10.0.0.1/16 has host bits, expected 10.0.0.0/16",
         ),
+        (
+            &format!("{first}vpc-ipv4-cidr-blocks"),
+            "10.0.0.0/16\n0.0.0.0/0",
+            "0.0.0.0/0 is no IPv4 CIDR from /16 to /28",
+        ),
+        (
+            &format!("{first}subnet-ipv4-cidr-block"),
+            "2001:db8::/64",
+            "2001:db8::/64 is no IPv4 CIDR from /16 to /28",
+        ),
         (&format!("{first}subnet-ipv4-cidr-block"), "10.9.0.0/24", "10.9.0.0/24 is in no CIDR of the VPC"),
         (&format!("{first}local-ipv4s"), "10.0.2.4", "10.0.2.4 is not in the subnet 10.0.1.0/24"),
         (&format!("{first}security-group-ids"), "sg-1\nfoo", "\"foo\": \"foo\" is no security group id"),
