@@ -79,10 +79,10 @@ pub(crate) fn scenario(bytes: &[u8]) -> bool {
 /// there is content.
 pub(crate) fn metadata(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
-    let ec2 = world();
+    let mut ec2 = world();
     let lines: Vec<&str> = text.splitn(4, '\n').collect();
     let line = |at: usize| lines.get(at).copied().filter(|line| !line.is_empty());
-    let ask = |request: &ImdsRequest<'_>| ec2.imds_request("n1", request, START);
+    let mut ask = |request: &ImdsRequest<'_>| ec2.imds_request("n1", request, START);
     let issue =
         ImdsRequest { method: "PUT", path: "/latest/api/token", ttl: Some("60"), ..ImdsRequest::default() };
     let good = ask(&issue).body;
@@ -132,6 +132,6 @@ fn check_books(state: &State) {
                 assert!(subnet.cidr.contains(&address) && place >= 4, "{address} in {}", subnet.cidr);
             }
         }
-        assert_eq!(subnet.free + taken, 1 << (32 - subnet.cidr.prefix_len()), "{}", subnet.name);
+        assert_eq!(subnet.free + subnet.held + taken, 1 << (32 - subnet.cidr.prefix_len()), "{}", subnet.name);
     }
 }
