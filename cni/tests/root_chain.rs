@@ -23,6 +23,8 @@ const TUNED_MTU: u32 = 1400;
 /// One of Debian's plugins: what it is configured with and what the runtime gives it.
 struct Other {
     name: &'static str,
+    /// Of the versions since 0.3.0.
+    speaks: &'static [&'static str],
     conf: fn(&Chain) -> Value,
     args: fn() -> Value,
     /// Fails when what the plugin does is not to be seen.
@@ -34,6 +36,7 @@ struct Other {
 const OTHERS: [Other; 5] = [
     Other {
         name: "bandwidth",
+        speaks: &["0.3.0", "0.3.1", "0.4.0", "1.0.0"],
         conf: |_| json!({"type": "bandwidth", "capabilities": {"bandwidth": true}}),
         args: || {
             let (rate, burst) = (80_000_000, 8_000_000);
@@ -51,6 +54,7 @@ const OTHERS: [Other; 5] = [
     },
     Other {
         name: "tuning",
+        speaks: &["0.3.0", "0.3.1", "0.4.0", "1.0.0"],
         conf: |chain| {
             json!({"type": "tuning", "mtu": TUNED_MTU, "sysctl": {"net.ipv4.conf.eth0.arp_filter": "1"},
                 "dataDir": chain.file("tuning")})
@@ -64,6 +68,7 @@ const OTHERS: [Other; 5] = [
     },
     Other {
         name: "firewall",
+        speaks: &["0.4.0", "1.0.0"],
         conf: |_| json!({"type": "firewall", "backend": "iptables"}),
         args: || json!({}),
         assert_done: |chain, _, result| {
@@ -77,6 +82,7 @@ const OTHERS: [Other; 5] = [
     },
     Other {
         name: "sbr",
+        speaks: &["0.3.0", "0.3.1", "0.4.0", "1.0.0"],
         conf: |_| json!({"type": "sbr"}),
         args: || json!({}),
         assert_done: |_, pod, result| {
@@ -91,6 +97,7 @@ const OTHERS: [Other; 5] = [
     },
     Other {
         name: "portmap",
+        speaks: &["0.3.0", "0.3.1", "0.4.0", "1.0.0"],
         conf: |_| json!({"type": "portmap", "capabilities": {"portMappings": true}}),
         args: || json!({"portMappings": [{"hostPort": HOST_PORT, "containerPort": POD_PORT, "protocol": "tcp"}]}),
         assert_done: |chain, pod, _| assert_port_leads_to(chain, pod),
@@ -171,7 +178,10 @@ fn trip(version: &str, others: &[&Other]) {
         (other.assert_done)(&chain, &ns, &result);
     }
     chain.node.ping(address(&result).trim_end_matches("/32"));
-    assert_check(chain.check(&list, &pod));
+    // CHECK came with 0.4.0.
+    if list.version.is_at_least(0, 4) {
+        assert_check(chain.check(&list, &pod));
+    }
 
     for repeated in [false, true] {
         assert_del(chain.del(&list, &pod), repeated);
@@ -186,7 +196,7 @@ fn trip(version: &str, others: &[&Other]) {
 
 fn trips(name: &str) {
     let other = OTHERS.iter().find(|other| other.name == name).unwrap();
-    for version in ["0.4.0", "1.0.0"] {
+    for version in other.speaks {
         trip(version, &[other]);
     }
 }
@@ -226,6 +236,25 @@ fn c65_sbr_accepts_our_result_and_moves_the_pods_routes() {
 fn c39_c43_c65_all_of_them_behind_spur_in_one_list() {
     for version in ["0.4.0", "1.0.0"] {
         trip(version, &OTHERS.iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn c19_c65_a_result_from_before_0_3_0_is_enough_for_portmap() {
+    let portmap = OTHERS.iter().find(|other| other.name == "portmap").unwrap();
+    for version in ["0.1.0", "0.2.0"] {
+        let (chain, ns) = (Chain::new(), Namespace::new());
+        let before = chain.node.ns.snapshot();
+        let list = chain.list(version, &[chain.spur(), (portmap.conf)(&chain)]);
+        let pod = pod_of(&ns, &[portmap]);
+        chain.libcni.validate(&list).unwrap();
+        let result = chain.add(&list, &pod).unwrap_or_else(|error| panic!("{}", words(&error)));
+        assert_eq!(result["ip4"]["ip"], "10.77.1.1/32");
+        assert_port_leads_to(&chain, &ns);
+        chain.del(&list, &pod).unwrap();
+        before.assert_same(&chain.node.ns);
+        (portmap.assert_undone)(&chain, "10.77.1.1/32");
     }
 }
 
