@@ -116,8 +116,6 @@ fn leaving(link: LinkIndex) -> Request {
 /// The host's end of a pod's veth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodLink {
-    /// Its number.
-    pub index: LinkIndex,
     /// Its name.
     pub name: IfName,
     /// Its hardware address, which tells the container.
@@ -131,7 +129,7 @@ pub struct PodLink {
 pub fn links(host: &mut Netlink) -> Result<Vec<PodLink>, NetlinkError> {
     let ours = |link: &Link| is_pod_veth(link) && link.group == layout::POD_GROUP;
     let all = host.links()?.into_iter().filter(ours);
-    Ok(all.map(|link| PodLink { index: link.index, name: link.name, mac: link.mac }).collect())
+    Ok(all.map(|link| PodLink { name: link.name, mac: link.mac }).collect())
 }
 
 /// Detaches these: their routes go, and they are marked for [`reap`].
@@ -140,7 +138,10 @@ pub fn links(host: &mut Netlink) -> Result<Vec<PodLink>, NetlinkError> {
 /// When the kernel refuses one; the others were tried all the same.
 pub fn mark(host: &mut Netlink, links: &[PodLink]) -> Result<(), NetlinkError> {
     let mut requests = Vec::new();
-    for link in links {
+    for wanted in links {
+        // A new sandbox of the same pod may have taken the name meanwhile.
+        let found = host.link_by_name(&wanted.name)?;
+        let Some(link) = found.filter(|link| link.mac == wanted.mac) else { continue };
         let routes = host.routes_on(layout::PODS_TABLE, link.index)?;
         requests.extend(routes.iter().map(|route| Request::remove_route(route).or_gone()));
         requests.push(leaving(link.index).or_gone());

@@ -5,6 +5,7 @@ use super::gc;
 use super::grants::Grants;
 use super::handle::Client;
 use super::kernel::Kernel;
+use super::reaper::Reaper;
 use super::status::{Phase, Running};
 use crate::chain::chain;
 use crate::server::{Handler, refuse};
@@ -30,6 +31,8 @@ pub(super) struct Answers<K> {
     pub(super) kernel: Arc<K>,
     /// Since when who holds what.
     pub(super) grants: Arc<Grants>,
+    /// Deletes what the plugin detached.
+    pub(super) reaper: Arc<Reaper<K>>,
     /// How long an ADD may wait.
     pub(super) add_wait: Duration,
     /// Configured MTU.
@@ -134,7 +137,8 @@ impl<K: Kernel> Answers<K> {
         let key = key_of(network, attachment)?;
         let running = self.running(self.add_wait).await?;
         let addresses = release(&running, &self.kernel, &self.grants, key).await?;
-        Ok(Response::Del(DelReply { addresses, reaps_links: false }))
+        self.reaper.call();
+        Ok(Response::Del(DelReply { addresses, reaps_links: true }))
     }
 
     async fn check(&self, network: &str, attachment: &Attachment) -> Result<Response, Response> {

@@ -4,6 +4,7 @@
 
 use spur_datapath::MacAddr;
 use spur_datapath::node::NodeWanted;
+use spur_datapath::pod::PodLink;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
@@ -64,6 +65,24 @@ pub trait Kernel: Send + Sync + 'static {
     /// # Errors
     /// When the kernel cannot be read.
     fn host_veths(&self) -> Result<BTreeSet<MacAddr>, KernelError>;
+
+    /// The host's ends of pods' veths that Spur wired and nobody detached.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    fn pod_links(&self) -> Result<Vec<PodLink>, KernelError>;
+
+    /// Takes away what leads to these, and marks them for [`Kernel::reap_links`].
+    ///
+    /// # Errors
+    /// When the kernel refuses one; the others were tried all the same.
+    fn detach_links(&self, links: &[PodLink]) -> Result<(), KernelError>;
+
+    /// Deletes every veth that is marked; tells how many.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn reap_links(&self) -> Result<usize, KernelError>;
 
     /// Deletes what connection tracking knows of these addresses.
     ///

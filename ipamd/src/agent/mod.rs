@@ -15,6 +15,7 @@ mod handle;
 pub mod kernel;
 pub mod metadata;
 mod nodework;
+mod reaper;
 mod recovered;
 mod spool;
 mod start;
@@ -37,6 +38,7 @@ use ipnet::IpNet;
 use kernel::Kernel;
 use metadata::Metadata;
 use nodework::NodeParts;
+use reaper::Reaper;
 use spur_cloud::{Cloud, MacAddr};
 use spur_cloud_aws::imds::InstanceIdentity;
 use spur_ipamd_core::{DatapathWanted, Pool};
@@ -101,15 +103,26 @@ where
     let (phase, phase_seen) =
         watch::channel(Phase::Starting { reason: "reading the instance metadata".to_owned() });
     let grants = Arc::new(Grants::of(&books.record, world.clock));
+    let reaper = Arc::new(Reaper::new(Arc::clone(&world.kernel), Arc::clone(&grants)));
     let answers = Answers {
         phase: phase_seen,
         kernel: Arc::clone(&world.kernel),
         grants: Arc::clone(&grants),
+        reaper: Arc::clone(&reaper),
         add_wait: config.add_wait,
         mtu_bytes: config.mtu_bytes,
     };
     let server = tokio::spawn(serve(socket, Arc::new(answers), stop.clone()));
-    let agent = Agent { config, world, store, phase, grants, tasks: TaskTracker::new(), stop: stop.clone() };
+    let agent = Agent {
+        config,
+        world,
+        store,
+        phase,
+        grants,
+        reaper: Arc::clone(&reaper),
+        tasks: TaskTracker::new(),
+        stop: stop.clone(),
+    };
     tokio::select! {
         () = agent.live(books, rebuild, connect) => {}
         () = stop.cancelled() => {}
@@ -122,6 +135,8 @@ where
     let drained = tokio::time::timeout(DRAIN_LIMIT, async {
         // Answers first; with the last of them the last handle of the pool is gone, and so on down to the store.
         let _ = server.await;
+        // Nobody may come after us, and these DELs were told that we see to it.
+        reaper.reap().await;
         tasks.wait().await;
         let _ = writer.await;
     });
@@ -158,6 +173,7 @@ struct Agent<M, K> {
     store: StoreHandle,
     phase: watch::Sender<Phase>,
     grants: Arc<Grants>,
+    reaper: Arc<Reaper<K>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -203,6 +219,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             self.announce(running.node.clone()),
             self.recur(&running, vpc_cidrs, identity.primary.mac),
             self.sweep(&running),
+            self.reaper.live(&running.recovered),
         );
     }
 

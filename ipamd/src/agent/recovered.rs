@@ -27,6 +27,11 @@ impl Recovered {
         )
     }
 
+    /// Hardware addresses of the host's ends of their veths.
+    pub(super) fn host_macs(&self) -> impl Iterator<Item = MacAddr> {
+        self.0.keys().copied()
+    }
+
     /// The key under which the record has this attachment.
     #[must_use]
     pub(super) fn resolve(&self, key: AttachmentKey) -> AttachmentKey {

@@ -3,6 +3,7 @@
 
 mod bed;
 mod collect;
+mod reaping;
 
 use super::*;
 use bed::{Bed, add_request, attachment, net, request, unix_millis, wait_until};

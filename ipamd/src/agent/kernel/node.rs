@@ -8,6 +8,7 @@ use spur_datapath::conntrack::Conntrack;
 use spur_datapath::layout;
 use spur_datapath::netlink::{Link, LinkEvent, LinkWatcher, Netlink};
 use spur_datapath::node::{Failure, NodeKernel as Sockets, NodePlan, NodeWanted};
+use spur_datapath::pod::{self, PodLink};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
@@ -83,6 +84,21 @@ impl Kernel for NodeKernel {
         let mut netlink = Netlink::open().map_err(failed("open a socket to the kernel"))?;
         let links = netlink.links().map_err(failed("list links"))?;
         Ok(links.iter().filter(|link| !is_eni(link)).filter_map(|link| link.mac).collect())
+    }
+
+    fn pod_links(&self) -> Result<Vec<PodLink>, KernelError> {
+        let mut netlink = Netlink::open().map_err(failed("open a socket to the kernel"))?;
+        pod::links(&mut netlink).map_err(failed("list pods' veths"))
+    }
+
+    fn detach_links(&self, links: &[PodLink]) -> Result<(), KernelError> {
+        let mut netlink = Netlink::open().map_err(failed("open a socket to the kernel"))?;
+        pod::mark(&mut netlink, links).map_err(failed("detach veths"))
+    }
+
+    fn reap_links(&self) -> Result<usize, KernelError> {
+        let mut netlink = Netlink::open().map_err(failed("open a socket to the kernel"))?;
+        pod::reap(&mut netlink).map_err(failed("delete veths"))
     }
 
     fn forget_flows(&self, addresses: &[IpAddr]) -> Result<(), KernelError> {

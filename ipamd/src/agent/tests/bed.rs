@@ -10,7 +10,9 @@ use ipnet::{IpNet, Ipv4Net};
 use spur_cloud::fake::{FakeCloud, World as CloudWorld};
 use spur_cloud::{Api, AttachmentStatus, InstanceId, MacAddr};
 use spur_cloud_aws::imds::{ImdsError, InstanceIdentity, InterfaceFacts};
+use spur_datapath::IfName;
 use spur_datapath::node::NodeWanted;
+use spur_datapath::pod::PodLink;
 use spur_wire::{
     AddReply, AddRequest, Attachment, CheckRequest, DelRequest, Refusal, Request, RequestBody, Response,
     StatusReply, VERSION,
@@ -41,6 +43,12 @@ pub(super) struct KernelState {
     pub(super) flushed: bool,
     pub(super) pods: Vec<WiredPod>,
     pub(super) forgotten: Vec<IpAddr>,
+    /// Host ends of veths.
+    pub(super) links: Vec<PodLink>,
+    /// Those that are marked.
+    pub(super) detached: Vec<IfName>,
+    /// What each reaping deleted.
+    pub(super) reaped: Vec<Vec<IfName>>,
     watchers: Vec<Box<dyn Fn() -> bool + Send>>,
 }
 
@@ -96,6 +104,26 @@ impl Kernel for FakeKernel {
 
     fn host_veths(&self) -> Result<BTreeSet<spur_datapath::MacAddr>, KernelError> {
         Ok(self.with(|state| state.pods.iter().map(|pod| pod.host_mac).collect()))
+    }
+
+    fn pod_links(&self) -> Result<Vec<PodLink>, KernelError> {
+        Ok(self.with(|state| state.links.clone()))
+    }
+
+    fn detach_links(&self, links: &[PodLink]) -> Result<(), KernelError> {
+        self.with(|state| {
+            state.links.retain(|link| !links.contains(link));
+            state.detached.extend(links.iter().map(|link| link.name.clone()));
+        });
+        Ok(())
+    }
+
+    fn reap_links(&self) -> Result<usize, KernelError> {
+        Ok(self.with(|state| {
+            let detached = std::mem::take(&mut state.detached);
+            state.reaped.push(detached.clone());
+            detached.len()
+        }))
     }
 
     fn forget_flows(&self, addresses: &[IpAddr]) -> Result<(), KernelError> {
