@@ -21,7 +21,7 @@ TYPE ?= m5.large
 # Passed as a word: to bash, SECONDS is a clock.
 SECONDS ?= 60
 
-.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci replay fuzz clean
+.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci replay fuzz bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,10 @@ build: plugin ## Build plugin, agent, vpcsim and the demo
 
 demo: build ## A VPC on this machine, real pods, real packets: NODES=3 PODS=12 TYPE=m5.large
 	@$(SPUR_BIN)/spur-demo --nodes $(NODES) --pods $(PODS) --type $(TYPE)
+
+bench: build ## Spur beside ptp + host-local and beside rules per pod: writes docs/performance.md (minutes)
+	@testbed/containerd/fetch
+	@$(CARGO_TARGET_DIR)/debug/spur-bench --out docs
 
 test: unit replay root witness localstack ## Everything, root and LocalStack included
 	@echo "all tests passed"

@@ -1,72 +1,83 @@
-//! Where the time goes: parts of ADD and DEL on their own, beside the whole, in the same rounds and on the node with few pods.
+//! Where the time goes: parts of ADD and DEL on their own, beside the whole, in the same rounds; on a node with many pods and on one with few.
 //!
 //! Parts that are the plugin's are measured by executing it with less to do; the kernel's by doing the same from here, without a process.
 
-use crate::node::Node;
+use crate::rounds::{Nodes, Side};
 use crate::samples::Samples;
 use anyhow::{Context, Result};
 use spur_datapath::netlink::{Netlink, VethSpec};
+use spur_datapath::netns::NetNs;
 use spur_datapath::pod::{self, PodWiring};
 use spur_datapath::{TableId, names};
+use std::fs::File;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A table that nothing reads.
 const TABLE: TableId = TableId::new(4999);
+
+/// What is measured, in this order.
+const WHATS: [&str; 8] = [
+    "the reference's plugin starts and ends, nothing asked",
+    "Spur's plugin starts and ends, nothing asked",
+    "… reads its configuration and asks the agent (STATUS)",
+    "ADD as a whole",
+    "DEL as a whole",
+    "a pod is wired, by the same code without a process",
+    "a veth pair is deleted, one netlink message",
+    "one page is written to the store's disk, durably (fdatasync)",
+];
 
 /// Something on its own, in milliseconds.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// What.
     pub what: &'static str,
-    /// How long.
-    pub took: Samples,
+    /// How long on the node with many pods.
+    pub many: Samples,
+    /// How long on the node with few.
+    pub few: Samples,
 }
 
-/// Measures the parts on Spur's node and the start of the reference's plugin; `disk` is where the agent's store is.
+/// Measures the parts; `disk` is a directory beside the agents' stores.
 ///
 /// # Errors
 /// When one fails.
-pub fn measure(spur: &mut Node, reference: &Node, disk: &Path, rounds: u32) -> Result<Vec<Part>> {
-    let whats = [
-        "the reference's plugin starts and ends, nothing asked",
-        "Spur's plugin starts and ends, nothing asked",
-        "… reads its configuration and asks the agent (STATUS)",
-        "ADD as a whole",
-        "DEL as a whole",
-        "a pod is wired, by the same code without a process",
-        "a veth pair is deleted, one netlink message",
-        "one page is written to the store's disk, durably (fdatasync)",
-    ];
-    let mut parts = whats.map(|what| Part { what, took: Samples::default() });
-    let sandbox = spur.sandbox()?;
-    let mut kernel = Netlink::open_in(spur.netns())?;
-    let page = disk.join("bench.page");
-    let mut file = std::fs::File::create(&page).context("make a file beside the store")?;
+pub fn measure(nodes: &mut Nodes, disk: &Path, rounds: u32) -> Result<Vec<Part>> {
+    let mut parts: Vec<_> =
+        WHATS.map(|what| Part { what, many: Samples::default(), few: Samples::default() }).into();
+    let sandbox = nodes.side(Side::Small).sandbox()?;
+    let file = disk.join("bench.page");
+    let mut page = File::create(&file).context("make a file beside the stores")?;
     for _ in 0..rounds {
-        let (add, pods) = spur.add(1)?;
-        let del = spur.del(pods)?.returned;
-        let (wire, delete) = wire_and_delete(&mut kernel, &sandbox.netns)?;
-        let begin = Instant::now();
-        file.write_all(&[0; 4096]).context("write a page")?;
-        file.sync_data().context("make a page durable")?;
-        let durable = begin.elapsed();
-        let start = [reference.execute(None)?, spur.execute(None)?, spur.execute(Some("STATUS"))?];
-        let took = start.into_iter().chain([add, del, wire, delete, durable]);
-        for (part, took) in parts.iter_mut().zip(took) {
-            part.took.push(took.as_secs_f64() * 1e3);
+        for side in [Side::Spur, Side::Small] {
+            let took = once(nodes, side, &sandbox.netns, &mut page)?;
+            for (part, took) in parts.iter_mut().zip(took) {
+                let samples = if side == Side::Spur { &mut part.many } else { &mut part.few };
+                samples.push(took.as_secs_f64() * 1e3);
+            }
         }
     }
-    std::fs::remove_file(&page).context("remove the file beside the store")?;
-    Ok(parts.into())
+    std::fs::remove_file(&file).context("remove the file beside the stores")?;
+    Ok(parts)
 }
 
-fn wire_and_delete(
-    kernel: &mut Netlink,
-    sandbox: &spur_datapath::netns::NetNs,
-) -> Result<(std::time::Duration, std::time::Duration)> {
+fn once(nodes: &mut Nodes, side: Side, sandbox: &NetNs, page: &mut File) -> Result<[Duration; 8]> {
+    let reference = nodes.look(Side::Reference).execute(None)?;
+    let spur = nodes.side(side);
+    let (start, status) = (spur.execute(None)?, spur.execute(Some("STATUS"))?);
+    let (add, pods) = spur.add(1)?;
+    let del = spur.del(pods)?.returned;
+    let (wire, delete) = wire_and_delete(&mut Netlink::open_in(spur.netns())?, sandbox)?;
+    let begin = Instant::now();
+    page.write_all(&[0; 4096]).context("write a page")?;
+    page.sync_data().context("make a page durable")?;
+    Ok([reference, start, status, add, del, wire, delete, begin.elapsed()])
+}
+
+fn wire_and_delete(kernel: &mut Netlink, sandbox: &NetNs) -> Result<(Duration, Duration)> {
     let (id, eth0) = ("part", "eth0");
     let wiring = PodWiring {
         pod_name: eth0.parse()?,

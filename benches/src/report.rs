@@ -173,9 +173,17 @@ fn memory(results: &Results) -> String {
 }
 
 fn parts(results: &Results) -> String {
-    let rows = results.parts.iter().map(|part| vec![part.what.to_owned(), milliseconds(&part.took)]);
-    let small = results.plan.small();
-    format!("On the node with {small} pods, in the same rounds:\n\n{}", table(&["part", "ms"], rows))
+    let rows = results
+        .parts
+        .iter()
+        .map(|part| vec![part.what.to_owned(), milliseconds(&part.few), milliseconds(&part.many)]);
+    let header = ["ms on a node with".to_owned(), pods(results.plan.small()), pods(results.plan.large())];
+    let header: Vec<_> = header.iter().map(String::as_str).collect();
+    format!("In the same rounds:\n\n{}", table(&header, rows))
+}
+
+fn pods(count: u32) -> String {
+    format!("{count} pods")
 }
 
 fn method(results: &Results) -> String {

@@ -89,12 +89,6 @@ impl Nodes {
         &self.nodes[side as usize]
     }
 
-    /// Spur's node with few pods, and the reference.
-    pub const fn small_and_reference(&mut self) -> (&mut Node, &Node) {
-        let [_, reference, small] = &mut self.nodes;
-        (small, reference)
-    }
-
     /// Brings the nodes to a level and runs what is not measured: the first time of everything.
     ///
     /// # Errors

@@ -234,8 +234,7 @@ fn measure_world(
         }
     }
     say("parts of ADD and DEL");
-    let (spur, reference) = nodes.small_and_reference();
-    results.parts = parts::measure(spur, reference, world.nodes[1].dir(), plan.rounds)?;
+    results.parts = parts::measure(&mut nodes, world.dir(), plan.rounds)?;
     Ok(())
 }
 
