@@ -194,6 +194,7 @@ fn method(results: &Results) -> String {
            time, {many} rounds of {at_once} at once; the order of the sides rotates. One round before each level is not counted.\n\
          - DEL is timed twice: until the plugin returns, and until the host has no interface of the pod any more. The sides wait for the latter before the next round, so that what\n  \
            one leaves to the kernel is not paid by another.\n\
+         - Everything runs with the same raised priority (nice −19), so that other work on the machine disturbs less.\n\
          - Pods' namespaces are made before; the agents hold enough addresses that no EC2 call is waited for.\n\
          - The agent is built in the development profile with optimisation for Spur's own code, the store and JSON only: its runtime (tokio) is not optimised, so the\n  \
            released one is faster and smaller.\n\
