@@ -102,12 +102,16 @@ fn spawn(call: &Call<'_>) -> std::io::Result<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let mut stdin = child.stdin.take().expect("standard input is piped");
-    match stdin.write_all(call.stdin) {
-        // A plugin need not read its input.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error),
-        _ => drop(stdin),
-    }
-    child.wait_with_output()
+    // Beside reading: a plugin may answer before it has read everything, and pipes are short.
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(move || stdin.write_all(call.stdin));
+        let output = child.wait_with_output();
+        match writing.join() {
+            // A plugin need not read its input.
+            Ok(Err(error)) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+            _ => output,
+        }
+    })
 }
 
 fn plugin_error(program: &Path, output: &Output) -> PluginError {
@@ -122,10 +126,13 @@ fn plugin_error(program: &Path, output: &Output) -> PluginError {
     }
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| PluginError {
         msg: format!(
-            "{} printed no error object ({error}): {:?}",
+            "{} printed no error object ({error}): {}",
             program.display(),
             output.stdout.escape_ascii()
         ),
         ..PluginError::default()
     })
 }
+
+#[cfg(test)]
+mod tests;
