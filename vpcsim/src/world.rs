@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use vpcsim_ec2::{
-    Answer, Caller, Ec2, EniView, Happening, ImdsReply, ImdsRequest, Record, Scenario, SimTime, State,
+    Answer, Caller, Ec2, EniView, FaultView, Happening, ImdsReply, ImdsRequest, Mistake, Record, Scenario,
+    SimTime, State,
 };
 
 /// Where nodes reach the EC2 API.
@@ -89,8 +90,25 @@ impl World {
     }
 
     /// Answers a node's metadata service.
-    pub fn metadata(&self, node: &str, request: &ImdsRequest<'_>) -> ImdsReply {
-        self.model().imds_request(node, request, self.clock.now())
+    pub async fn metadata(&self, node: &str, request: &ImdsRequest<'_>) -> ImdsReply {
+        let reply = self.model().imds_request(node, request, self.clock.now());
+        tokio::time::sleep(reply.hold).await;
+        reply
+    }
+
+    /// The faults at work.
+    pub fn faults(&self) -> Vec<FaultView> {
+        self.model().faults()
+    }
+
+    /// Sets other faults, from now on.
+    ///
+    /// # Errors
+    /// All mistakes that there are; then nothing has changed.
+    pub fn set_faults(&self, text: &str) -> Result<(), Vec<Mistake>> {
+        let set = self.model().set_faults(self.clock.now(), text);
+        self.changed.notify_one();
+        set
     }
 
     /// A text of a node's metadata, without asking for a token.

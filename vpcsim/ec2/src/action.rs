@@ -39,6 +39,19 @@ impl Action {
         Self::UnassignPrivateIpAddresses,
     ];
 
+    /// Whether it only looks.
+    pub(crate) const fn is_read(self) -> bool {
+        matches!(
+            self,
+            Self::DescribeInstances
+                | Self::DescribeInstanceTypes
+                | Self::DescribeNetworkInterfaces
+                | Self::DescribeSecurityGroups
+                | Self::DescribeSubnets
+                | Self::DescribeVpcs
+        )
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::AssignPrivateIpAddresses => "AssignPrivateIpAddresses",

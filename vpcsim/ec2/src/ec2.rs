@@ -1,18 +1,20 @@
 //! The front door: [`Ec2`] takes a request body and answers with status and XML, lets time pass, and shows the world. One
-//! call goes through authentication, permission, parsing, semantics and the record, in this order. Faults will have their
-//! place between permission and semantics ([`Ec2::call`]); nothing else needs to change for them.
+//! call goes through authentication, faults, permission, parsing, semantics, the record, in this order. A lost reply is
+//! lost after the record, which says what really happened.
 
 use crate::action::Action;
 use crate::actions;
 use crate::error::{ApiError, Code};
+use crate::fault::{Delivery, FaultView, Faults, MetadataFault, Refusal, Ruling};
 use crate::form::Params;
 use crate::imds::{self, ImdsReply, ImdsRequest};
 use crate::random::Random;
 use crate::record::Record;
-use crate::scenario::Scenario;
+use crate::scenario::{Known, Mistake, Scenario, parse_faults};
 use crate::time::SimTime;
 use crate::view::{EniView, Happening, State};
 use crate::world::World;
+use crate::world::pace::Pace;
 use crate::xml::Xml;
 use std::time::Duration;
 
@@ -21,6 +23,24 @@ const VERSION: &str = "2016-11-15";
 
 /// Longest summary of parameters in the record.
 const SUMMARY: usize = 400;
+
+/// Parameters by which a read asks for something certain; EC2 throttles reads of everything sooner.
+const NARROWING: &[&str] =
+    &["Filter", "MaxResults", "NextToken", "InstanceId", "NetworkInterfaceId", "GroupId", "GroupName"];
+
+/// A call without success.
+#[derive(Debug)]
+enum Refused {
+    Error(ApiError),
+    /// There is no answer at all.
+    Unanswered,
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error)
+    }
+}
 
 /// Who calls: the access key id of the request's signature. Signatures themselves are not checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +72,15 @@ pub struct Answer {
     pub request_id: String,
     /// How long to hold the answer back. Zero while there are no faults.
     pub hold: Duration,
+    /// Whether to send it at all.
+    pub delivery: Delivery,
 }
 
 /// A region of EC2 with one VPC.
 #[derive(Debug)]
 pub struct Ec2 {
     world: World,
+    faults: Faults,
     record: Vec<Record>,
     request_ids: Random,
     seal: u64,
@@ -68,8 +91,10 @@ impl Ec2 {
     /// The world of a scenario at the beginning. The primary ENIs arrive with the first [`Ec2::advance`].
     #[must_use]
     pub fn new(scenario: &Scenario, now: SimTime) -> Self {
+        let world = World::new(scenario, now);
         Self {
-            world: World::new(scenario, now),
+            faults: Faults::begin(scenario.faults.clone(), scenario.seed, now, &world),
+            world,
             record: Vec::new(),
             // A stream of its own, so that reads do not change which ids and addresses come next.
             request_ids: Random::new(scenario.seed ^ 0x7265_7175_6573_7473),
@@ -88,11 +113,16 @@ impl Ec2 {
             Ok(params) => (params.peek("Action").unwrap_or_default().to_owned(), params.summary(SUMMARY)),
             Err(_) => Default::default(),
         };
-        let result = params.and_then(|params| self.answer(caller, params));
-        let (status, outcome, body) = match result {
-            Ok((action, content)) => (200, "OK", success(action, &request_id, &content)),
-            Err(error) => (error.code.status(), error.code.text(), failure(&error, &request_id)),
+        let mut ruling = Ruling::default();
+        let result =
+            params.map_err(Refused::Error).and_then(|params| self.answer(caller, params, &mut ruling));
+        let outcome = match &result {
+            Ok(_) => "OK",
+            Err(Refused::Error(error)) => error.code.text(),
+            Err(Refused::Unanswered) => "Timeout",
         };
+        let (status, body) = told(result, ruling.lost, &request_id).unwrap_or_default();
+        let delivery = if status == 0 { Delivery::Drop } else { Delivery::Send };
         self.record.push(Record {
             at: self.now,
             caller: self.name_of(caller),
@@ -101,12 +131,43 @@ impl Ec2 {
             outcome: outcome.to_owned(),
             status,
             request_id: request_id.clone(),
-            held: Duration::ZERO,
+            held: ruling.hold,
+            faults: ruling.by,
         });
-        Answer { status, body, request_id, hold: Duration::ZERO }
+        Answer { status, body, request_id, hold: ruling.hold, delivery }
     }
 
-    fn answer(&mut self, caller: &Caller, mut params: Params) -> Result<(Action, String), ApiError> {
+    fn answer(
+        &mut self,
+        caller: &Caller,
+        mut params: Params,
+        ruling: &mut Ruling,
+    ) -> Result<(Action, String), Refused> {
+        let (key, action) = self.authenticate(caller, &mut params)?;
+        let is_narrowed = NARROWING.iter().any(|name| params.has(name));
+        *ruling = self.faults.rule_call(action, &self.name_of(caller), is_narrowed, self.now);
+        self.permit(key, action, matches!(ruling.refusal, Some(Refusal::Deny)))?;
+        match ruling.refusal.take() {
+            Some(Refusal::Error(error)) => return Err(Refused::Error(error)),
+            Some(Refusal::Timeout) => return Err(Refused::Unanswered),
+            Some(Refusal::Deny) | None => {}
+        }
+        let past = ruling.stale.and_then(|lag| self.faults.past(lag, self.now));
+        self.world.set_pace(ruling.pace);
+        let done = actions::perform(&mut self.world, past, self.seal, self.now, action, params);
+        self.world.set_pace(Pace::Usual);
+        if done.is_ok() && !action.is_read() {
+            self.faults.note(self.now, &self.world);
+        }
+        Ok((action, done?))
+    }
+
+    /// Who calls what.
+    fn authenticate<'c>(
+        &self,
+        caller: &'c Caller,
+        params: &mut Params,
+    ) -> Result<(&'c str, Action), ApiError> {
         let Caller::Key(key) = caller else {
             return Err(Code::MissingAuthenticationToken.because(
                 "Request must contain either a valid (registered) AWS access key ID or X.509 certificate.",
@@ -126,27 +187,30 @@ impl Ec2 {
             Code::InvalidAction
                 .because(format!("The action {} is not valid for this web service.", shown(&name)))
         })?;
-        self.permit(key, action)?;
-        actions::perform(&mut self.world, self.seal, self.now, action, params)
-            .map(|content| (action, content))
+        // Keys that no node has are an operator's, unless they look like a node's.
+        if key.starts_with("ASIA") && self.world.instance_by_key(key).is_none() {
+            return Err(
+                Code::AuthFailure.because("AWS was not able to validate the provided access credentials")
+            );
+        }
+        Ok((key, action))
     }
 
-    /// Nodes may do what the scenario does not deny; keys that no node has are an operator's, unless they look like a node's.
-    fn permit(&self, key: &str, action: Action) -> Result<(), ApiError> {
-        match self.world.instance_by_key(key) {
-            Some(instance) if instance.denied.contains(action.name()) => {
-                let message = format!(
-                    "You are not authorized to perform this operation. User: {} is not authorized to perform: ec2:{}",
-                    imds::role_arn(&self.world, instance),
-                    action.name()
-                );
-                Err(Code::UnauthorizedOperation.because(message))
-            }
-            None if key.starts_with("ASIA") => {
-                Err(Code::AuthFailure.because("AWS was not able to validate the provided access credentials"))
-            }
-            _ => Ok(()),
+    /// Callers may do what neither the scenario nor a fault denies.
+    fn permit(&self, key: &str, action: Action, is_denied: bool) -> Result<(), ApiError> {
+        let instance = self.world.instance_by_key(key);
+        if !is_denied && instance.is_none_or(|instance| !instance.denied.contains(action.name())) {
+            return Ok(());
         }
+        let user = instance.map_or_else(
+            || format!("arn:aws:iam::{}:user/operator", self.world.account),
+            |instance| imds::role_arn(&self.world, instance),
+        );
+        let name = action.name();
+        let message = format!(
+            "You are not authorized to perform this operation. User: {user} is not authorized to perform: ec2:{name}"
+        );
+        Err(Code::UnauthorizedOperation.because(message))
     }
 
     fn name_of(&self, caller: &Caller) -> String {
@@ -176,7 +240,41 @@ impl Ec2 {
     /// Time never goes back, whatever a clock says.
     fn pass(&mut self, now: SimTime) {
         self.now = self.now.max(now);
-        self.world.land(self.now);
+        while let Some(at) = self.next_change().filter(|at| *at <= self.now) {
+            if self.world.next_landing() == Some(at) {
+                self.world.land();
+            } else {
+                self.faults.strike(&mut self.world);
+            }
+            self.faults.note(at, &self.world);
+        }
+    }
+
+    fn next_change(&self) -> Option<SimTime> {
+        self.world.next_landing().into_iter().chain(self.faults.next_event()).min()
+    }
+
+    /// Sets other faults instead of those that are: YAML (or JSON), a list or a mapping with the key `faults`. Their time
+    /// begins now. Addresses that faults hold are given back; what else has happened stays.
+    ///
+    /// # Errors
+    /// All mistakes that there are; then nothing has changed.
+    pub fn set_faults(&mut self, now: SimTime, text: &str) -> Result<(), Vec<Mistake>> {
+        let known = Known {
+            nodes: self.world.instances.values().map(|instance| instance.node.clone()).collect(),
+            subnets: self.world.subnets.values().map(|subnet| subnet.name.clone()).collect(),
+        };
+        let faults = parse_faults(text, &known)?;
+        self.pass(now);
+        self.world.release_held(None);
+        self.faults = Faults::begin(faults, self.seal, self.now, &self.world);
+        Ok(())
+    }
+
+    /// The faults at work, and how often each struck.
+    #[must_use]
+    pub fn faults(&self) -> Vec<FaultView> {
+        self.faults.views()
     }
 
     /// Lets time pass and says what has happened since the last time, in order. Call it after every [`Ec2::call`] and
@@ -189,7 +287,7 @@ impl Ec2 {
     /// When [`Ec2::advance`] will have something to say; none if only a call can bring that about.
     #[must_use]
     pub fn next_event(&self) -> Option<SimTime> {
-        if self.world.has_news() { Some(self.now) } else { self.world.next_landing() }
+        if self.world.has_news() { Some(self.now) } else { self.next_change() }
     }
 
     /// The content of a node's metadata service at `path` (from `/latest/…`), or none where there is nothing. Without the
@@ -201,13 +299,20 @@ impl Ec2 {
     }
 
     /// Answers a request to a node's metadata service, IMDSv2 only: without a token there is nothing to see.
-    #[must_use]
-    pub fn imds_request(&self, node: &str, request: &ImdsRequest<'_>, now: SimTime) -> ImdsReply {
+    pub fn imds_request(&mut self, node: &str, request: &ImdsRequest<'_>, now: SimTime) -> ImdsReply {
         let now = now.max(self.now);
-        match self.world.node(node) {
-            Some(instance) => imds::answer(&self.world, instance, self.seal, request, now),
-            None => ImdsReply::empty(404),
+        let Some(instance) = self.world.node(node) else { return ImdsReply::empty(404) };
+        if instance.terminated {
+            return ImdsReply { delivery: Delivery::Drop, ..ImdsReply::empty(0) };
         }
+        let struck = self.faults.rule_metadata(node, request.path, now);
+        let lags = struck.iter().filter_map(|fault| match fault {
+            MetadataFault::Stale(lag) => Some(*lag),
+            _ => None,
+        });
+        let past = lags.max().and_then(|lag| self.faults.past(lag, now)).unwrap_or(&self.world);
+        let instance = past.node(node).unwrap_or(instance);
+        imds::spoil(imds::answer(past, instance, self.seal, request, now), &struck)
     }
 
     /// The world as it is.
@@ -231,6 +336,21 @@ impl Ec2 {
     /// Takes the record out; what comes later begins a new one.
     pub fn take_record(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.record)
+    }
+}
+
+/// What the caller gets to see, if anything: status and body.
+fn told(
+    result: Result<(Action, String), Refused>,
+    lost: Option<Option<Code>>,
+    request_id: &str,
+) -> Option<(u16, String)> {
+    let error = |error: ApiError| (error.code.status(), failure(&error, request_id));
+    match (result, lost) {
+        (Ok((action, content)), None) => Some((200, success(action, request_id, &content))),
+        (Ok(_), Some(instead)) => instead.map(|code| error(code.because(code.usual_words()))),
+        (Err(Refused::Error(cause)), _) => Some(error(cause)),
+        (Err(Refused::Unanswered), _) => None,
     }
 }
 

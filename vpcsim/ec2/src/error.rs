@@ -11,7 +11,6 @@ macro_rules! codes {
         pub(crate) enum Code { $($name),* }
 
         impl Code {
-            #[cfg(test)]
             pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
 
             pub(crate) const fn text(self) -> &'static str {
@@ -34,6 +33,7 @@ codes! {
     IncorrectState "IncorrectState" 400,
     InsufficientCidrBlocks "InsufficientCidrBlocks" 400,
     InsufficientFreeAddresses "InsufficientFreeAddressesInSubnet" 400,
+    InternalError "InternalError" 500,
     InvalidAction "InvalidAction" 400,
     AttachmentNotFound "InvalidAttachmentID.NotFound" 400,
     GroupNotFound "InvalidGroup.NotFound" 400,
@@ -61,8 +61,10 @@ codes! {
     MissingParameter "MissingParameter" 400,
     NoSuchVersion "NoSuchVersion" 400,
     OperationNotPermitted "OperationNotPermitted" 400,
+    RequestLimitExceeded "RequestLimitExceeded" 503,
     AddressLimitExceeded "PrivateIpAddressLimitExceeded" 400,
     GroupLimitExceeded "SecurityGroupsPerInterfaceLimitExceeded" 400,
+    ServiceUnavailable "ServiceUnavailable" 503,
     TagLimitExceeded "TagLimitExceeded" 400,
     UnauthorizedOperation "UnauthorizedOperation" 403,
     UnknownParameter "UnknownParameter" 400,
@@ -77,6 +79,13 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
 }
 
+impl Code {
+    /// The code of this text.
+    pub(crate) fn named(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.text() == text)
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
@@ -84,6 +93,22 @@ impl fmt::Display for Code {
 }
 
 impl Code {
+    /// Words for a fault that brings none of its own.
+    pub(crate) const fn usual_words(self) -> &'static str {
+        match self {
+            Self::RequestLimitExceeded => "Request limit exceeded.",
+            Self::ServiceUnavailable => "Service is unable to handle request.",
+            Self::InternalError => "An internal error has occurred",
+            Self::InsufficientFreeAddresses => {
+                "The specified subnet does not have enough free addresses to satisfy the request."
+            }
+            Self::InsufficientCidrBlocks => {
+                "The specified subnet does not have enough free cidr blocks to satisfy the request."
+            }
+            _ => "The request was refused.",
+        }
+    }
+
     /// This code with the words for this case.
     pub(crate) fn because(self, message: impl Into<String>) -> ApiError {
         ApiError { code: self, message: message.into() }

@@ -9,6 +9,7 @@ mod action;
 mod actions;
 mod ec2;
 mod error;
+mod fault;
 mod form;
 mod id;
 mod imds;
@@ -21,6 +22,7 @@ mod world;
 mod xml;
 
 pub use ec2::{Answer, Caller, Ec2};
+pub use fault::{Delivery, Fault, FaultView};
 pub use id::{AttachmentId, EniId, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
 pub use imds::{ImdsReply, ImdsRequest};
 pub use record::Record;

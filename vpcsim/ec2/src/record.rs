@@ -17,12 +17,14 @@ pub struct Record {
     pub action: String,
     /// The parameters in short: `Name=value` joined by blanks, cut off where it gets long.
     pub parameters: String,
-    /// `OK` or the error code.
+    /// `OK` or the error code of what was performed, whatever the caller was told.
     pub outcome: String,
-    /// HTTP status.
+    /// HTTP status that was sent; 0 if the connection ended without an answer.
     pub status: u16,
     /// Id of the request.
     pub request_id: String,
     /// How long the answer is held back; zero while no fault asks for it.
     pub held: Duration,
+    /// Names of the faults that struck.
+    pub faults: Vec<String>,
 }

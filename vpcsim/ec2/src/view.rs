@@ -46,6 +46,8 @@ pub struct SubnetView {
     pub gateway: Ipv4Addr,
     /// Addresses that can still be had.
     pub free: u32,
+    /// Addresses that a fault keeps from everybody.
+    pub held: u32,
 }
 
 /// A node: an instance and what it may do.
@@ -63,6 +65,8 @@ pub struct NodeView {
     pub zone: String,
     /// The access key that the metadata service gives it: calls signed with it are recorded as this node's.
     pub access_key: String,
+    /// `running` or `terminated`.
+    pub state: &'static str,
     /// Its ENIs in any state of attachment, primary first, then by card and device index.
     pub enis: Vec<EniId>,
 }

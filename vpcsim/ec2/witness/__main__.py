@@ -4,6 +4,7 @@ import sys
 import unittest
 
 import test_calls
+import test_faults
 import test_refusals
 import test_strict
 
@@ -16,6 +17,7 @@ def load_tests(loader, _tests, _pattern):
         test_refusals.Requests,
         test_refusals.Reads,
         test_refusals.Changes,
+        test_faults.Faults,
     ):
         suite.addTests(loader.loadTestsFromTestCase(case))
     if not loader.testNamePatterns:

@@ -1,5 +1,5 @@
-//! What whoever started vpcsim may look at, and no node: the record of calls, the state of the world, the packets that were
-//! dropped. JSON under `/_vpcsim/`, on the loopback listener only.
+//! What whoever started vpcsim may look at and change, and no node: the record of calls, the state of the world, the packets
+//! that were dropped, the faults. JSON under `/_vpcsim/`, on the loopback listener only.
 
 use crate::world::World;
 use axum::extract::State;
@@ -17,6 +17,7 @@ pub fn router(world: Arc<World>) -> Router {
         .route("/_vpcsim/record/reset", post(reset))
         .route("/_vpcsim/state", get(state))
         .route("/_vpcsim/drops", get(drops))
+        .route("/_vpcsim/faults", get(faults).post(set_faults))
         .with_state(world)
 }
 
@@ -30,6 +31,24 @@ async fn reset(State(world): State<Arc<World>>) -> Response {
 
 async fn state(State(world): State<Arc<World>>) -> Response {
     Json(world.state()).into_response()
+}
+
+async fn faults(State(world): State<Arc<World>>) -> Response {
+    Json(world.faults()).into_response()
+}
+
+/// YAML, of which JSON is a part, whatever the content type says.
+async fn set_faults(State(world): State<Arc<World>>, text: String) -> Response {
+    match world.set_faults(&text) {
+        Ok(()) => faults(State(world)).await,
+        Err(mistakes) => {
+            let mistakes: Vec<_> = mistakes
+                .iter()
+                .map(|mistake| json!({ "path": mistake.path, "problem": mistake.problem }))
+                .collect();
+            (StatusCode::BAD_REQUEST, Json(json!({ "mistakes": mistakes }))).into_response()
+        }
+    }
 }
 
 async fn drops(State(world): State<Arc<World>>) -> Response {

@@ -1,7 +1,7 @@
 //! EC2's Query protocol: a form by POST (or in the query of a GET) to `/`, XML back. The caller is the access key id of
 //! the `Authorization` header; signatures are not checked, and no body above 256 KiB is read.
 
-use super::text_of;
+use super::{hang_up, text_of};
 use crate::world::World;
 use axum::Router;
 use axum::body::Bytes;
@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
-use vpcsim_ec2::Caller;
+use vpcsim_ec2::{Caller, Delivery};
 
 /// Far above what any call needs: 1,000 filter values of 64 bytes take 80 KiB.
 pub(crate) const MAX_BODY_BYTES: usize = 256 << 10;
@@ -38,6 +38,9 @@ async fn by_query(
 async fn answer(world: &World, headers: &HeaderMap, form: &[u8]) -> Response {
     let caller = Caller::of_header(text_of(headers, header::AUTHORIZATION.as_str()));
     let answer = world.call(&caller, form).await;
+    if answer.delivery == Delivery::Drop {
+        hang_up();
+    }
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let head =
         [("content-type", "text/xml;charset=UTF-8".to_owned()), ("x-amzn-requestid", answer.request_id)];

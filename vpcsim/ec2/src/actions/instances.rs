@@ -80,8 +80,8 @@ pub(super) fn values(world: &World, instance: &Instance, name: &str) -> Vec<Stri
         "availability-zone" => one(instance.zone.clone()),
         "image-id" => one(IMAGE.to_owned()),
         "instance-id" => one(instance.id.to_string()),
-        "instance-state-code" => one("16".to_owned()),
-        "instance-state-name" => one("running".to_owned()),
+        "instance-state-code" => one(state(instance).0.to_string()),
+        "instance-state-name" => one(state(instance).1.to_owned()),
         "instance-type" => one(instance.instance_type.clone()),
         "instance.group-id" => groups().map(|group| group.id.to_string()).collect(),
         "instance.group-name" => groups().map(|group| group.name.clone()).collect(),
@@ -102,12 +102,18 @@ pub(super) fn values(world: &World, instance: &Instance, name: &str) -> Vec<Stri
     }
 }
 
+/// EC2's number and word for the instance's state.
+const fn state(instance: &Instance) -> (u32, &'static str) {
+    if instance.terminated { (48, "terminated") } else { (16, "running") }
+}
+
 fn show_instance(xml: &mut Xml, world: &World, instance: &Instance) {
     xml.text("instanceId", &instance.id);
     xml.text("imageId", IMAGE);
     xml.element("instanceState", |xml| {
-        xml.text("code", 16);
-        xml.text("name", "running");
+        let (code, name) = state(instance);
+        xml.text("code", code);
+        xml.text("name", name);
     });
     if let Some(eni) = primary(world, instance) {
         xml.text("privateDnsName", Eni::dns_name(eni.primary, &world.region));
@@ -127,9 +133,14 @@ fn show_instance(xml: &mut Xml, world: &World, instance: &Instance) {
         xml.text("tenancy", "default");
     });
     xml.element("monitoring", |xml| xml.text("state", "disabled"));
-    xml.text("subnetId", &instance.subnet);
-    xml.text("vpcId", &world.vpc.id);
-    show::groups(xml, world, &instance.groups);
+    if instance.terminated {
+        // Of a terminated instance EC2 forgets the network first.
+        xml.element("groupSet", |_| ());
+    } else {
+        xml.text("subnetId", &instance.subnet);
+        xml.text("vpcId", &world.vpc.id);
+        show::groups(xml, world, &instance.groups);
+    }
     xml.text("architecture", "x86_64");
     xml.text("virtualizationType", "hvm");
     xml.text("enaSupport", true);

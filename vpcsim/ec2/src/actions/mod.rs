@@ -27,9 +27,10 @@ use crate::time::SimTime;
 use crate::world::World;
 use crate::xml::Xml;
 
-/// Performs an action; the content of its answer, without the envelope.
+/// Performs an action, a read of the `past` if there is one; the content of its answer, without the envelope.
 pub(crate) fn perform(
     world: &mut World,
+    past: Option<&World>,
     seal: u64,
     now: SimTime,
     action: Action,
@@ -39,25 +40,32 @@ pub(crate) fn perform(
         !matches!(action, Action::AssignPrivateIpAddresses | Action::UnassignPrivateIpAddresses);
     let dry = may_run_dry && params.flag("DryRun")?.unwrap_or(false);
     if dry {
-        run(&mut world.clone(), seal, now, action, params)?;
+        run(&mut world.clone(), past, seal, now, action, params)?;
         return Err(Code::DryRunOperation.because("Request would have succeeded, but DryRun flag is set."));
     }
-    run(world, seal, now, action, params).map(Xml::finish)
+    run(world, past, seal, now, action, params).map(Xml::finish)
 }
 
-fn run(world: &mut World, seal: u64, now: SimTime, action: Action, params: Params) -> Result<Xml, ApiError> {
+fn run(
+    world: &mut World,
+    past: Option<&World>,
+    seal: u64,
+    now: SimTime,
+    action: Action,
+    params: Params,
+) -> Result<Xml, ApiError> {
     match action {
         Action::AssignPrivateIpAddresses => addresses::assign(world, params),
         Action::AttachNetworkInterface => attachment::attach(world, now, params),
         Action::CreateNetworkInterface => create::create(world, params),
         Action::CreateTags => tags::create(world, params),
         Action::DeleteNetworkInterface => create::delete(world, params),
-        Action::DescribeInstances => instances::describe(world, seal, params),
+        Action::DescribeInstances => instances::describe(past.unwrap_or(world), seal, params),
         Action::DescribeInstanceTypes => instance_types::describe(seal, params),
-        Action::DescribeNetworkInterfaces => interfaces::describe(world, seal, params),
-        Action::DescribeSecurityGroups => groups::describe(world, seal, params),
-        Action::DescribeSubnets => subnets::describe(world, seal, params),
-        Action::DescribeVpcs => vpcs::describe(world, seal, params),
+        Action::DescribeNetworkInterfaces => interfaces::describe(past.unwrap_or(world), seal, params),
+        Action::DescribeSecurityGroups => groups::describe(past.unwrap_or(world), seal, params),
+        Action::DescribeSubnets => subnets::describe(past.unwrap_or(world), seal, params),
+        Action::DescribeVpcs => vpcs::describe(past.unwrap_or(world), seal, params),
         Action::DetachNetworkInterface => attachment::detach(world, now, params),
         Action::ModifyNetworkInterfaceAttribute => modify::modify(world, params),
         Action::UnassignPrivateIpAddresses => addresses::unassign(world, params),

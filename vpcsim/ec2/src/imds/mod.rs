@@ -1,8 +1,8 @@
 //! The instance metadata service of a node, version 2: a tree of texts, and a token to see it.
 //!
 //! The tree is built from the world at each look. Directories list their entries one per line, those that have entries
-//! themselves with a `/` at the end, as the real service does. The service here is as fresh as EC2 itself; staleness will
-//! be a fault of the scenario.
+//! themselves with a `/` at the end, as the real service does. The service is as fresh as EC2 itself unless a fault makes
+//! it stale or fail; a terminated instance has none.
 
 #[cfg(test)]
 mod tests;
@@ -11,8 +11,10 @@ pub(crate) use tree::IMAGE;
 mod token;
 mod tree;
 
+use crate::fault::{Delivery, MetadataFault};
 use crate::time::SimTime;
 use crate::world::{Instance, World};
+use std::time::Duration;
 
 /// Name of the role whose credentials every node finds.
 const ROLE: &str = "vpcsim-node";
@@ -41,11 +43,19 @@ pub struct ImdsReply {
     pub body: String,
     /// For a token: the header `X-aws-ec2-metadata-token-ttl-seconds` of the answer.
     pub ttl: Option<u64>,
+    /// How long to hold the answer back.
+    pub hold: Duration,
+    /// Whether to send it at all.
+    pub delivery: Delivery,
 }
 
 impl ImdsReply {
     pub(crate) const fn empty(status: u16) -> Self {
-        Self { status, body: String::new(), ttl: None }
+        Self::of(status, String::new())
+    }
+
+    const fn of(status: u16, body: String) -> Self {
+        Self { status, body, ttl: None, hold: Duration::ZERO, delivery: Delivery::Send }
     }
 }
 
@@ -63,7 +73,7 @@ pub(crate) fn answer(
         "PUT" if is_token => match token::lifetime(request.ttl) {
             Some(ttl) => {
                 let body = token::issue(seal, instance, now, ttl);
-                ImdsReply { status: 200, body, ttl: Some(ttl) }
+                ImdsReply { ttl: Some(ttl), ..ImdsReply::of(200, body) }
             }
             None => ImdsReply::empty(400),
         },
@@ -71,12 +81,32 @@ pub(crate) fn answer(
         "GET" | "HEAD" => match request.token.and_then(|token| token::left(seal, instance, token, now)) {
             None => ImdsReply::empty(401),
             Some(_) => match find(world, instance, path, now) {
-                Some(body) => ImdsReply { status: 200, body, ttl: None },
+                Some(body) => ImdsReply::of(200, body),
                 None => ImdsReply::empty(404),
             },
         },
         _ => ImdsReply::empty(405),
     }
+}
+
+/// Changes an answer as these faults have it.
+pub(crate) fn spoil(mut reply: ImdsReply, faults: &[MetadataFault]) -> ImdsReply {
+    for fault in faults {
+        match *fault {
+            // Looked at before the answer was made.
+            MetadataFault::Stale(_) => {}
+            MetadataFault::Status(status) => {
+                reply = ImdsReply { hold: reply.hold, delivery: reply.delivery, ..ImdsReply::empty(status) };
+            }
+            MetadataFault::Empty => reply.body.clear(),
+            MetadataFault::Timeout(hold) => {
+                reply.hold = reply.hold.max(hold);
+                reply.delivery = Delivery::Drop;
+            }
+            MetadataFault::Slow(hold) => reply.hold = reply.hold.max(hold),
+        }
+    }
+    reply
 }
 
 /// The content at `path`, with or without a `/` at the end.

@@ -86,7 +86,7 @@ fn an_interface_is_shown_once_it_is_attached_and_with_its_addresses() {
     world.attach(&eni, &instance, 1, None, NOW).unwrap();
     let macs = "/latest/meta-data/network/interfaces/macs/";
     assert_eq!(get(&world, "n1", macs).unwrap().lines().count(), 1);
-    world.land(NOW.after(Duration::from_secs(60)));
+    world.land();
     assert_eq!(get(&world, "n1", macs).unwrap().lines().count(), 2);
     world.assign(&eni, &crate::world::eni::Wanted::Count(2), false).unwrap();
     world.assign(&eni, &crate::world::eni::Wanted::PrefixCount(1), false).unwrap();

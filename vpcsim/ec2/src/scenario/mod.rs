@@ -3,10 +3,13 @@
 //! path of the key and what would be right. Unknown keys are mistakes. Whoever holds a `Scenario` holds a possible world.
 
 mod check;
+mod faults;
 mod read;
 #[cfg(test)]
 mod tests;
 
+use crate::fault::Fault;
+pub(crate) use faults::{Known, parse as parse_faults};
 use ipnet::Ipv4Net;
 use read::Reader;
 use serde::Serialize;
@@ -49,6 +52,8 @@ pub struct Scenario {
     pub delays: Delays,
     /// A host on the internet side.
     pub internet: Ipv4Addr,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
 }
 
 /// A security group.

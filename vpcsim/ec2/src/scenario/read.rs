@@ -2,7 +2,7 @@
 //! harmless, so that one run over the file finds all there is to find. What was read is used only if nothing was wrong. What
 //! needs two values to be seen is in `check.rs`.
 
-use super::{Delays, MAX_NODES, Mistake, NodeSpec, Scenario, SecurityGroupSpec, SubnetSpec};
+use super::{Delays, MAX_NODES, Mistake, NodeSpec, Scenario, SecurityGroupSpec, SubnetSpec, faults};
 use crate::action::Action;
 use ipnet::Ipv4Net;
 use serde_json::{Map, Value};
@@ -23,20 +23,20 @@ pub(super) struct Reader {
 }
 
 /// A mapping of the file, and where it is.
-struct Section<'v> {
+pub(super) struct Section<'v> {
     path: String,
     entries: Option<&'v Map<String, Value>>,
 }
 
 impl<'v> Section<'v> {
-    fn path_of(&self, key: &str) -> String {
+    pub(super) fn path_of(&self, key: &str) -> String {
         // An empty key would leave no path to show.
         let key = if key.is_empty() { "\"\"" } else { key };
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// The value of `key`, unless it is absent or null.
-    fn find(&self, key: &str) -> Option<&'v Value> {
+    pub(super) fn find(&self, key: &str) -> Option<&'v Value> {
         self.entries?.get(key).filter(|value| !value.is_null())
     }
 }
@@ -46,7 +46,7 @@ impl Reader {
         self.mistakes.push(Mistake { path: path.into(), problem: problem.into() });
     }
 
-    fn section<'v>(&mut self, path: &str, value: Option<&'v Value>, keys: &[&str]) -> Section<'v> {
+    pub(super) fn section<'v>(&mut self, path: &str, value: Option<&'v Value>, keys: &[&str]) -> Section<'v> {
         let entries = match value {
             None => None,
             Some(Value::Object(entries)) => Some(entries),
@@ -70,7 +70,7 @@ impl Reader {
     }
 
     /// The value of `key` as `parse` reads it; `parse` says what was expected. Absent is the default, and without one a mistake.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         section: &Section<'_>,
         key: &str,
@@ -92,7 +92,12 @@ impl Reader {
     }
 
     /// The items of the list at `key`, each with its path.
-    fn items<'v>(&mut self, section: &Section<'v>, key: &str, what: &str) -> Vec<(String, &'v Value)> {
+    pub(super) fn items<'v>(
+        &mut self,
+        section: &Section<'v>,
+        key: &str,
+        what: &str,
+    ) -> Vec<(String, &'v Value)> {
         let path = section.path_of(key);
         match section.find(key) {
             None => Vec::new(),
@@ -115,7 +120,7 @@ impl Reader {
         items
     }
 
-    fn texts<T>(
+    pub(super) fn texts<T>(
         &mut self,
         items: Vec<(String, &Value)>,
         parse: impl Fn(&Value) -> Result<T, String>,
@@ -171,10 +176,12 @@ pub(super) fn scenario(reader: &mut Reader, document: &Value) -> Option<Scenario
     let delays = delays(reader, &top);
     let internet = reader.section("internet", top.find("internet"), &["address"]);
     let internet = reader.read(&internet, "address", Some(Ipv4Addr::new(198, 51, 100, 1)), address);
-    let faults = reader.items(&top, "faults", "faults; there are none yet, so leave it empty");
-    if let Some((path, _)) = faults.first() {
-        reader.wrong(path, "is a fault, and this version knows none; leave the list empty");
-    }
+    let nodes_named = nodes.iter().map(|node| node.name.clone()).collect();
+    let known = faults::Known {
+        nodes: nodes_named,
+        subnets: subnets.iter().map(|subnet| subnet.name.clone()).collect(),
+    };
+    let faults = faults::faults(reader, &top, &known);
     Some(Scenario {
         name: name?,
         region: region?,
@@ -186,6 +193,7 @@ pub(super) fn scenario(reader: &mut Reader, document: &Value) -> Option<Scenario
         nodes,
         delays,
         internet: internet?,
+        faults,
     })
 }
 
@@ -243,7 +251,7 @@ fn node(reader: &mut Reader, path: &str, item: &Value) -> Option<NodeSpec> {
         security_groups.push("default".to_owned());
     }
     let denied = reader.items(&section, "denyActions", "EC2 actions");
-    let denied: BTreeSet<String> = reader.texts(denied, denied_action).into_iter().collect();
+    let denied: BTreeSet<String> = reader.texts(denied, action).into_iter().collect();
     let tags = reader.tags(&section);
     let (instance_type, limits) = limits?;
     Some(NodeSpec { name: node_name?, instance_type, limits, subnet: subnet?, security_groups, denied, tags })
@@ -264,7 +272,7 @@ fn delays(reader: &mut Reader, top: &Section<'_>) -> Delays {
     Delays { attach: millis("attachMillis", 500), detach: millis("detachMillis", 500) }
 }
 
-fn name(value: &Value) -> Result<String, String> {
+pub(super) fn name(value: &Value) -> Result<String, String> {
     let fits = |text: &str| {
         (1..=32).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -274,7 +282,7 @@ fn name(value: &Value) -> Result<String, String> {
     value.as_str().filter(|text| fits(text)).map(str::to_owned).ok_or_else(|| NAME.to_owned())
 }
 
-fn text(value: &Value, expected: &str) -> Result<String, String> {
+pub(super) fn text(value: &Value, expected: &str) -> Result<String, String> {
     value.as_str().filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(|| expected.to_owned())
 }
 
@@ -321,14 +329,14 @@ fn address(value: &Value) -> Result<Ipv4Addr, String> {
     address.ok_or_else(|| "an IPv4 address, for example 198.51.100.1".to_owned())
 }
 
-fn denied_action(value: &Value) -> Result<String, String> {
+pub(super) fn action(value: &Value) -> Result<String, String> {
     let known = value.as_str().filter(|name| Action::named(name).is_some());
     known.map(str::to_owned).ok_or_else(|| {
         format!("one of {}", Action::ALL.iter().map(|action| action.name()).collect::<Vec<_>>().join(", "))
     })
 }
 
-fn show(value: &Value) -> String {
+pub(super) fn show(value: &Value) -> String {
     match value {
         Value::Null => "empty".to_owned(),
         Value::Array(_) => "a list".to_owned(),

@@ -75,7 +75,7 @@ faults: [{throttle: DescribeVpcs}]
         "nodes[0].type",
         "delays.attachMillis",
         "internet.address",
-        "faults[0]",
+        "faults[0].kind",
     ];
     assert_eq!(paths, expected, "{found:#?}");
     let lines = found.join("\n");
@@ -84,7 +84,7 @@ faults: [{throttle: DescribeVpcs}]
         "vpc.cidrs[0]: is \"10.0.0.1/16\"; expected no bits behind the prefix: 10.0.0.0/16",
         "vpc.cidrs[1]: is \"10.0.0.0/30\"; expected a CIDR between /16 and /28",
         "nodes[0].type: is \"m5.tiny\"; expected an instance type of EC2",
-        "faults[0]: is a fault, and this version knows none",
+        "faults[0].kind: is a mapping; expected one of throttle, error, deny",
     ] {
         assert!(lines.contains(words), "{words}\n{lines}");
     }

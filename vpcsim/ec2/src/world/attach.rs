@@ -36,7 +36,7 @@ impl World {
         let place = Attachment::new(&mut self.random, instance.clone(), device_index, card, now);
         let id = place.id.clone();
         self.eni_mut(eni)?.attachment = Some(place);
-        self.later(now.after(self.delays.attach), Landing::Attached(eni.clone(), id.clone()));
+        self.land_later(now, self.delays.attach, Landing::Attached(eni.clone(), id.clone()));
         Ok((id, card))
     }
 
@@ -48,6 +48,10 @@ impl World {
         card: u32,
     ) -> Result<(), ApiError> {
         let instance = self.instance(instance)?;
+        if instance.terminated {
+            let message = format!("Instance '{}' is not 'running' or 'stopped'.", instance.id);
+            return Err(Code::IncorrectState.because(message));
+        }
         let eni = self.eni(eni)?;
         if eni.attachment.is_some() {
             return Err(Code::EniInUse.because(format!("Interface: [{}] in use.", eni.id)));
@@ -94,7 +98,7 @@ impl World {
     /// Starts to detach an ENI.
     pub(crate) fn detach(&mut self, id: &AttachmentId, force: bool, now: SimTime) -> Result<(), ApiError> {
         let (eni, place) = self.attached(id)?;
-        if place.device_index == 0 && place.card == 0 {
+        if place.is_primary() {
             let message =
                 "The network interface at device index 0 and networkCard index 0 cannot be detached.";
             return Err(Code::OperationNotPermitted.because(message));
@@ -113,7 +117,7 @@ impl World {
         if let Some(place) = self.eni_mut(&eni)?.attachment.as_mut() {
             place.status = AttachmentStatus::Detaching;
         }
-        self.later(now.after(self.delays.detach), Landing::Detached(eni, id.clone()));
+        self.land_later(now, self.delays.detach, Landing::Detached(eni, id.clone()));
         Ok(())
     }
 

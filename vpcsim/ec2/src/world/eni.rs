@@ -65,6 +65,11 @@ impl AttachmentStatus {
 }
 
 impl Attachment {
+    /// Whether it is the one that the instance was launched with.
+    pub(crate) const fn is_primary(&self) -> bool {
+        self.device_index == 0 && self.card == 0
+    }
+
     pub(crate) fn new(
         random: &mut Random,
         instance: InstanceId,

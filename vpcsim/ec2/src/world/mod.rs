@@ -5,6 +5,8 @@
 mod address;
 mod attach;
 pub(crate) mod eni;
+mod mishap;
+pub(crate) mod pace;
 pub(crate) mod subnet;
 mod view;
 
@@ -15,6 +17,7 @@ use crate::time::SimTime;
 use crate::view::Happening;
 use eni::{Attachment, AttachmentStatus, Eni, NewEni};
 use ipnet::Ipv4Net;
+use pace::Pace;
 use spur_quotas::InstanceLimits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -40,6 +43,7 @@ pub(crate) struct World {
     pub(crate) delays: Delays,
     pub(crate) random: Random,
     pub(crate) launched: SimTime,
+    pace: Pace,
     due: BTreeMap<(SimTime, u64), Landing>,
     landings: u64,
     happenings: Vec<Happening>,
@@ -75,6 +79,7 @@ pub(crate) struct Instance {
     pub(crate) access_key: String,
     pub(crate) denied: BTreeSet<String>,
     pub(crate) reservation: String,
+    pub(crate) terminated: bool,
     pub(crate) tags: Tags,
 }
 
@@ -120,6 +125,7 @@ impl World {
             delays: scenario.delays,
             random,
             launched: now,
+            pace: Pace::Usual,
             due: BTreeMap::new(),
             landings: 0,
             happenings: Vec::new(),
@@ -149,6 +155,7 @@ impl World {
             access_key: format!("ASIA{:016X}", self.random.next()),
             denied: node.denied.clone(),
             reservation: format!("r-0{:016x}", self.random.next()),
+            terminated: false,
             tags: node.tags.clone(),
         };
         self.instances.insert(id.clone(), instance);
@@ -199,13 +206,12 @@ impl World {
         std::mem::take(&mut self.happenings)
     }
 
-    /// Lets everything land that is due.
-    pub(crate) fn land(&mut self, now: SimTime) {
-        while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
-            match entry.remove() {
-                Landing::Attached(eni, id) => self.attach_landed(&eni, &id),
-                Landing::Detached(eni, id) => self.detach_landed(&eni, &id),
-            }
+    /// Lets the next thing land that is on its way.
+    pub(crate) fn land(&mut self) {
+        match self.due.pop_first() {
+            None => {}
+            Some((_, Landing::Attached(eni, id))) => self.attach_landed(&eni, &id),
+            Some((_, Landing::Detached(eni, id))) => self.detach_landed(&eni, &id),
         }
     }
 

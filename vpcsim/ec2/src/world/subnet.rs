@@ -27,6 +27,8 @@ pub(crate) struct Subnet {
     /// Taken addresses, sixteen to a block.
     taken: Vec<u16>,
     free: u32,
+    /// Addresses that a fault keeps from everybody: which, and which fault.
+    held: BTreeMap<u32, usize>,
 }
 
 /// Why an address of a subnet cannot be had.
@@ -53,6 +55,7 @@ impl Subnet {
             cidr: spec.cidr,
             taken: vec![0; blocks],
             free: size,
+            held: BTreeMap::new(),
         };
         for reserved in [0, 1, 2, 3, size - 1] {
             subnet.set(reserved, true);
@@ -66,6 +69,55 @@ impl Subnet {
 
     pub(crate) const fn free(&self) -> u32 {
         self.free
+    }
+
+    /// How many of its addresses faults keep.
+    pub(crate) fn held(&self) -> u32 {
+        u32::try_from(self.held.len()).unwrap_or(u32::MAX)
+    }
+
+    fn hold(&mut self, offset: u32, holder: usize) {
+        self.set(offset, true);
+        self.held.insert(offset, holder);
+    }
+
+    /// Keeps free addresses from everybody until only so many are left; whether there were more.
+    pub(crate) fn fill(&mut self, leave: u32, holder: usize, random: &mut Random) -> bool {
+        let mut free: Vec<u32> = (0..self.size()).filter(|offset| !self.is_taken(*offset)).collect();
+        let excess = self.free.saturating_sub(leave);
+        for _ in 0..excess {
+            let Some(bound) = u32::try_from(free.len()).ok().filter(|bound| *bound > 0) else { break };
+            let at = usize::try_from(random.below(bound)).unwrap_or_default();
+            self.hold(free.swap_remove(at), holder);
+        }
+        excess > 0
+    }
+
+    /// Keeps one address of every /28 that is wholly free, but of so many; whether there were more.
+    pub(crate) fn fragment(&mut self, leave: u32, holder: usize, random: &mut Random) -> bool {
+        let whole = self.taken.iter().zip(0..).filter(|(bits, _)| **bits == 0).map(|(_, block)| block);
+        let mut whole: Vec<u32> = whole.collect();
+        let left = usize::try_from(leave).unwrap_or(usize::MAX);
+        let is_more = whole.len() > left;
+        while whole.len() > left {
+            let Some(bound) = u32::try_from(whole.len()).ok() else { break };
+            let at = usize::try_from(random.below(bound)).unwrap_or_default();
+            let block = whole.swap_remove(at);
+            self.hold(block * BLOCK + random.below(BLOCK), holder);
+        }
+        is_more
+    }
+
+    /// Gives back what this fault, or any, keeps.
+    pub(crate) fn release_held(&mut self, holder: Option<usize>) {
+        let held = std::mem::take(&mut self.held);
+        for (offset, by) in held {
+            if holder.is_none_or(|holder| holder == by) {
+                self.set(offset, false);
+            } else {
+                self.held.insert(offset, by);
+            }
+        }
     }
 
     /// The VPC router's address.

@@ -19,6 +19,7 @@ impl World {
             cidr: subnet.cidr(),
             gateway: subnet.gateway(),
             free: subnet.free(),
+            held: subnet.held(),
         });
         let mut nodes: Vec<_> = self.instances.values().collect();
         nodes.sort_by_key(|instance| instance.ordinal);
@@ -29,6 +30,7 @@ impl World {
             subnet: instance.subnet.clone(),
             zone: instance.zone.clone(),
             access_key: instance.access_key.clone(),
+            state: if instance.terminated { "terminated" } else { "running" },
             enis: self.enis_of(&instance.id).into_iter().map(|eni| eni.id.clone()).collect(),
         });
         State {
