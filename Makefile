@@ -35,7 +35,7 @@ plugin: deps ## Build the CNI plugin: static, optimised, without SDK or tokio
 build: plugin ## Build plugin, agent, vpcsim and the demo
 	@$(CARGO) build --locked --workspace --bins
 	@mkdir -p $(SPUR_BIN)
-	@ln -f $(CARGO_TARGET_DIR)/debug/{spur-ipamd,vpcsim,spur-demo} $(SPUR_BIN)/
+	@ln -f $(CARGO_TARGET_DIR)/debug/{spur-ipamd,vpcsim,spur-demo,spur-faults} $(SPUR_BIN)/
 	@ln -f $(CARGO_TARGET_DIR)/$(HOST)/plugin/spur $(SPUR_BIN)/
 
 demo: build ## A VPC on this machine, real pods, real packets: NODES=3 PODS=12 TYPE=m5.large

@@ -9,7 +9,7 @@ mod node;
 use common::{Behaviour, FakeAgent, Invocation, Ran};
 use node::{Namespace, Node};
 use serde_json::{Value, json};
-use spur_wire::{CheckReply, GcReply, RequestBody, Response};
+use spur_wire::{CheckReply, GcReply, RequestBody, Response, StatusReply};
 use std::time::Duration;
 
 /// A wired pod, and the CHECK that a runtime would send.
@@ -159,6 +159,51 @@ fn c50_status_is_quick_and_changes_nothing() {
     assert!(best < Duration::from_millis(20), "{best:?}");
     before.assert_same(&node.ns);
     assert!(agent.requests().iter().all(|request| request.body == RequestBody::Status));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn c51_add_and_del_work_while_status_fails() {
+    let (node, pod) = (Node::new(), Namespace::new());
+    let pool = common::Pool::default();
+    let books = pool.clone();
+    let agent = FakeAgent::start(move |request| match request.body {
+        RequestBody::Status => {
+            let reason = Some("the table of rules is missing".to_owned());
+            Behaviour::Answer(Response::Status(StatusReply { ready: false, reason }))
+        }
+        _ => Behaviour::Answer(books.answer(request)),
+    });
+    let before = node.ns.snapshot();
+    let status = || node.run(&agent.invocation("STATUS", "c1", "")).failure(50);
+    status();
+    node.run(&agent.invocation("ADD", "c1", pod.path())).result();
+    status();
+    node.run(&agent.invocation("DEL", "c1", pod.path())).assert_silent_success();
+    assert!(pool.held().is_empty());
+    before.assert_same(&node.ns);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn c59_gc_is_safe_when_the_namespaces_are_gone() {
+    let (node, kept) = (Node::new(), Namespace::new());
+    let (agent, pool) = FakeAgent::honest();
+    node.run(&agent.invocation("ADD", "kept", kept.path())).result();
+    let before = (node.ns.snapshot(), kept.snapshot());
+    for name in ["c1", "c2"] {
+        let pod = Namespace::new();
+        node.run(&agent.invocation("ADD", name, pod.path())).result();
+    }
+    let listed = json!([{"containerID": "kept", "ifname": "eth0"}]);
+    let gc = agent.invocation("GC", "", "").edit(|conf| conf["cni.dev/valid-attachments"] = listed.clone());
+    for _ in 0..2 {
+        node.run(&gc).assert_silent_success();
+        assert_eq!(pool.held().len(), 1);
+    }
+    // The kernel takes the pairs away with their namespaces, sooner or later.
+    common::wait_until("the node is as before", || node.ns.snapshot() == before.0);
+    before.1.assert_same(&kept);
 }
 
 #[test]

@@ -2,12 +2,12 @@
 //! its standard input and the pod in its environment.
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use spur_datapath::netns::NetNs;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The interface that every pod gets.
 pub const IF_NAME: &str = "eth0";
@@ -19,6 +19,8 @@ pub struct Runtime {
     node: NetNs,
     plugin: PathBuf,
     conf_dir: PathBuf,
+    env: Vec<(String, String)>,
+    conf: Map<String, Value>,
 }
 
 /// A pod: a pinned network namespace and what the plugin said of it.
@@ -93,8 +95,29 @@ impl Drop for Pod {
 impl Runtime {
     /// A runtime in this node namespace that reads its network from `conf_dir`.
     #[must_use]
-    pub const fn new(node: NetNs, plugin: PathBuf, conf_dir: PathBuf) -> Self {
-        Self { node, plugin, conf_dir }
+    pub fn new(node: NetNs, plugin: PathBuf, conf_dir: PathBuf) -> Self {
+        Self { node, plugin, conf_dir, env: Vec::new(), conf: Map::new() }
+    }
+
+    /// The same runtime with another program in the plugin's place.
+    #[must_use]
+    pub fn with_plugin(mut self, plugin: PathBuf) -> Self {
+        self.plugin = plugin;
+        self
+    }
+
+    /// One more variable in the plugin's environment.
+    #[must_use]
+    pub fn with_env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// One more key in the configuration on the plugin's standard input.
+    #[must_use]
+    pub fn with_conf(mut self, key: &str, value: Value) -> Self {
+        self.conf.insert(key.to_owned(), value);
+        self
     }
 
     /// ADD: gives the pod its network and remembers its address.
@@ -129,7 +152,18 @@ impl Runtime {
     /// # Errors
     /// When the plugin cannot be executed or prints what is not JSON; a refusal is an [`Outcome`].
     pub fn execute(&self, verb: &str, pod: &Pod, netns: &str) -> Result<Outcome> {
-        let config = network_config(&self.conf_dir)?;
+        finish(verb, self.start(verb, pod, netns)?)
+    }
+
+    /// Starts one verb, without waiting for its end.
+    ///
+    /// # Errors
+    /// When the plugin cannot be executed.
+    pub fn start(&self, verb: &str, pod: &Pod, netns: &str) -> Result<Child> {
+        let mut config = network_config(&self.conf_dir)?;
+        if let Some(object) = config.as_object_mut() {
+            object.extend(self.conf.clone());
+        }
         let mut command = Command::new(&self.plugin);
         command
             .env_clear()
@@ -139,26 +173,35 @@ impl Runtime {
             .env("CNI_IFNAME", IF_NAME)
             .env("CNI_ARGS", pod.args())
             .env("CNI_PATH", self.plugin.parent().unwrap_or_else(|| Path::new("/")))
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let output = self.node.run(move || -> Result<_> {
+        self.node.run(move || -> Result<_> {
             let mut child = command.spawn().context("execute the plugin")?;
             let mut stdin = child.stdin.take().context("open the plugin's standard input")?;
             stdin.write_all(config.to_string().as_bytes()).context("write the plugin's configuration")?;
             drop(stdin);
-            child.wait_with_output().context("wait for the plugin")
-        })??;
-        let stdout = String::from_utf8(output.stdout).context("read the plugin's output as text")?;
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let parsed = if stdout.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&stdout)
-                .with_context(|| format!("{verb} printed {stdout:?}, which is no JSON"))?
-        };
-        Ok(Outcome { success: output.status.success(), output: parsed, stderr })
+            Ok(child)
+        })?
     }
+}
+
+/// Waits for the end of a plugin and reads what it printed.
+///
+/// # Errors
+/// When what it printed is no JSON.
+pub fn finish(verb: &str, child: Child) -> Result<Outcome> {
+    let output = child.wait_with_output().context("wait for the plugin")?;
+    let stdout = String::from_utf8(output.stdout).context("read the plugin's output as text")?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let parsed = if stdout.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&stdout)
+            .with_context(|| format!("{verb} printed {stdout:?}, which is no JSON"))?
+    };
+    Ok(Outcome { success: output.status.success(), output: parsed, stderr })
 }
 
 impl Outcome {

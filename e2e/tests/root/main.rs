@@ -7,4 +7,5 @@ mod common;
 mod containerd;
 mod crash;
 mod demo;
+mod faults;
 mod first_pod;
