@@ -101,13 +101,21 @@ impl World {
         self.model().faults()
     }
 
-    /// Sets other faults, from now on.
+    /// Sets other faults, from now on. What they do at once is done when this returns, in the network, too.
     ///
     /// # Errors
     /// All mistakes that there are; then nothing has changed.
-    pub fn set_faults(&self, text: &str) -> Result<(), Vec<Mistake>> {
-        let set = self.model().set_faults(self.clock.now(), text);
+    pub async fn set_faults(&self, text: &str) -> Result<(), Vec<Mistake>> {
+        let (set, followed) = {
+            let mut model = self.model();
+            let set = model.set_faults(self.clock.now(), text);
+            (set, self.let_time_pass(&mut model))
+        };
         self.changed.notify_one();
+        if let Some(followed) = followed {
+            // The fabric has logged what it could not do.
+            let _ = followed.await;
+        }
         set
     }
 

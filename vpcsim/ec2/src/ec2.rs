@@ -268,6 +268,8 @@ impl Ec2 {
         self.pass(now);
         self.world.release_held(None);
         self.faults = Faults::begin(faults, self.seal, self.now, &self.world);
+        // What is to happen at once has happened when this returns.
+        self.pass(now);
         Ok(())
     }
 

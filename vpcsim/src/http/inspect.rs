@@ -39,7 +39,7 @@ async fn faults(State(world): State<Arc<World>>) -> Response {
 
 /// YAML, of which JSON is a part, whatever the content type says.
 async fn set_faults(State(world): State<Arc<World>>, text: String) -> Response {
-    match world.set_faults(&text) {
+    match world.set_faults(&text).await {
         Ok(()) => faults(State(world)).await,
         Err(mistakes) => {
             let mistakes: Vec<_> = mistakes

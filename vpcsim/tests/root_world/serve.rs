@@ -2,6 +2,7 @@
 
 use super::support::{THREE, World, call, eventually, request, scenario, text_of, unique_name};
 use rustix::process::Signal;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 fn serve() -> World {
@@ -59,6 +60,32 @@ fn a_request_id_is_in_head_and_body() {
     let id = text_of(&body, "requestId").unwrap();
     assert!(head.contains(&format!("x-amzn-requestid: {id}")), "{head}");
     assert!(head.contains("content-type: text/xml;charset=utf-8"), "{head}");
+}
+
+#[test]
+fn an_answer_that_is_lost_ends_the_connection_without_a_byte() {
+    let world = serve();
+    let set = |faults: &str| request(world.endpoint(), "POST", "/_vpcsim/faults", &[], faults);
+    let (status, _, body) = set("[{kind: lostReply, millis: 3}]");
+    assert_eq!((status, body.contains("faults[0].millis")), (400, true), "{body}");
+    let (status, _, body) = set("[{kind: lostReply, actions: [CreateTags], calls: [1]}]");
+    assert_eq!((status, body.contains("lostreply-0")), (200, true), "{body}");
+    let subnet = world.node("a1")["subnet"].as_str().unwrap();
+    let form =
+        format!("Action=CreateTags&Version=2016-11-15&ResourceId.1={subnet}&Tag.1.Key=a&Tag.1.Value=b");
+    let mut stream = std::net::TcpStream::connect(world.endpoint()).unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: ec2\r\nAuthorization: AWS4-HMAC-SHA256 Credential=AKIAX/1/r/ec2/aws4_request";
+    let content = "Content-Type: application/x-www-form-urlencoded";
+    write!(stream, "{head}\r\n{content}\r\nContent-Length: {}\r\n\r\n{form}", form.len()).unwrap();
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    assert_eq!(String::from_utf8_lossy(&got), "");
+    let record = world.inspect("record");
+    let last = record.as_array().unwrap().last().unwrap();
+    assert_eq!((&last["outcome"], &last["status"]), (&"OK".into(), &0.into()), "{last}");
+    // The next one is answered, and everybody else always was.
+    let parameters = [("ResourceId.1", subnet), ("Tag.1.Key", "a"), ("Tag.1.Value", "c")];
+    assert_eq!(world.call("a1", "CreateTags", &parameters).0, 200);
 }
 
 #[test]
