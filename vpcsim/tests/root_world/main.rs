@@ -5,6 +5,8 @@
 //! `serve` need no privileges; all others need root and fail without it.
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod hotplug;
 #[cfg(test)]
 mod imds;
