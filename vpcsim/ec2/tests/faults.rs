@@ -49,10 +49,14 @@ fn throttling_has_the_figures_of_ec2() {
     for (action, parameters, capacity, refill) in [
         ("DescribeNetworkInterfaces", "", 50, 10),
         ("DescribeNetworkInterfaces", filter, 100, 20),
+        ("DescribeInstances", "InstanceId.1=i-0123456789abcdef0", 50, 10),
         ("DescribeSubnets", "", 100, 20),
         ("CreateTags", "", 100, 10),
         ("CreateNetworkInterface", "", 100, 5),
+        ("DeleteNetworkInterface", "", 100, 5),
+        ("ModifyNetworkInterfaceAttribute", "", 100, 5),
         ("AssignPrivateIpAddresses", "", 100, 5),
+        ("UnassignPrivateIpAddresses", "", 100, 5),
         ("AttachNetworkInterface", "", 50, 5),
     ] {
         let passed = |lab: &mut Lab| {
@@ -77,6 +81,19 @@ fn a_bucket_is_the_accounts_and_not_the_nodes() {
     assert_eq!(codes(&mut lab, "DescribeSubnets", "", 1), ["-"]);
     lab.wait(2_000);
     assert_eq!(codes(&mut lab, "DescribeVpcs", "", 2), ["-", LIMIT]);
+}
+
+#[test]
+fn reads_share_a_bucket_unless_ec2_has_two() {
+    let narrow = "Filter.1.Name=vpc-id&Filter.1.Value.1=x";
+    let mut lab = lab("[{kind: throttle}]");
+    codes(&mut lab, "DescribeSubnets", "", 100);
+    assert_eq!(codes(&mut lab, "DescribeSubnets", narrow, 1), [LIMIT]);
+    codes(&mut lab, "DescribeInstances", "", 51);
+    assert_eq!(codes(&mut lab, "DescribeInstances", narrow, 1), ["-"]);
+    set(&mut lab, "[{kind: throttle, capacity: 1, refillPerSecond: 1}]");
+    codes(&mut lab, "DescribeInstances", "", 1);
+    assert_eq!(codes(&mut lab, "DescribeInstances", narrow, 1), [LIMIT]);
 }
 
 #[test]

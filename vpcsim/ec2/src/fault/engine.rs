@@ -115,9 +115,11 @@ impl Faults {
                 continue;
             }
             let strikes = if let CallFault::Throttle(figures) = kind {
-                let figures = figures.unwrap_or_else(|| Figures::of_ec2(action, is_narrowed));
-                let own = action.is_read() && !is_narrowed;
-                let bucket = installed.buckets.entry((action.name(), own));
+                // Where EC2 has less patience with reads of everything, these have a bucket of their own.
+                let of_ec2 = Figures::of_ec2(action, is_narrowed);
+                let is_apart = figures.is_none() && of_ec2 != Figures::of_ec2(action, true);
+                let figures = figures.unwrap_or(of_ec2);
+                let bucket = installed.buckets.entry((action.name(), is_apart));
                 let empty = !bucket.or_insert_with(|| Bucket::full(figures, now)).take(now);
                 installed.count.seen += 1;
                 installed.count.fired += u64::from(empty);
