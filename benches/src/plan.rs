@@ -41,9 +41,9 @@ impl Plan {
             rounds_at_once: 9,
             memory_at: 250,
             layout_pods: &[10, 250, 1000],
-            packet_rounds: 15,
-            lookups: 20_000,
-            flood: Duration::from_millis(150),
+            packet_rounds: 60,
+            lookups: 2_000,
+            flood: Duration::from_millis(40),
             warm: 160,
         }
     }
