@@ -339,10 +339,7 @@ impl Pool {
             }
             RequestBody::Del(del) => {
                 let address = held.remove(&(network, del.attachment.clone()));
-                Response::Del(DelReply {
-                    addresses: address.into_iter().collect(),
-                    reaps_links: false,
-                })
+                Response::Del(DelReply { addresses: address.into_iter().collect(), reaps_links: false })
             }
             RequestBody::Check(check) => {
                 let address = held.get(&(network, check.attachment.clone())).copied();
