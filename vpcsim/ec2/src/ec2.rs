@@ -112,9 +112,11 @@ impl Ec2 {
             Ok(params) => (params.peek("Action").unwrap_or_default().to_owned(), params.summary(SUMMARY)),
             Err(_) => Default::default(),
         };
+        let caller_name = self.name_of(caller);
         let mut ruling = Ruling::default();
-        let result =
-            params.map_err(Refused::Error).and_then(|params| self.answer(caller, params, &mut ruling));
+        let result = params
+            .map_err(Refused::Error)
+            .and_then(|params| self.answer(caller, &caller_name, params, &mut ruling));
         let outcome = match &result {
             Ok(_) => "OK",
             Err(Refused::Error(error)) => error.code.text(),
@@ -124,7 +126,7 @@ impl Ec2 {
         let delivery = if status == 0 { Delivery::Drop } else { Delivery::Send };
         self.record.push(Record {
             at: self.now,
-            caller: self.name_of(caller),
+            caller: caller_name,
             action: name.chars().take(100).collect(),
             parameters: summary,
             outcome: outcome.to_owned(),
@@ -139,12 +141,13 @@ impl Ec2 {
     fn answer(
         &mut self,
         caller: &Caller,
+        name: &str,
         mut params: Params,
         ruling: &mut Ruling,
     ) -> Result<(Action, String), Refused> {
         let (key, action) = self.authenticate(caller, &mut params)?;
         let is_narrowed = NARROWING.iter().any(|name| params.has(name));
-        *ruling = self.faults.rule_call(action, &self.name_of(caller), is_narrowed, self.now);
+        *ruling = self.faults.rule_call(action, name, is_narrowed, self.now);
         self.permit(key, action, matches!(ruling.refusal, Some(Refusal::Deny)))?;
         match ruling.refusal.take() {
             Some(Refusal::Error(error)) => return Err(Refused::Error(error)),

@@ -305,3 +305,17 @@ fn optional(
     section.find(key)?;
     reader.read(section, key, None, |value| whole(value, range.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_about_vpcsim_has_every_kind_and_key() {
+        let page = include_str!("../../../../docs/vpcsim.md");
+        let keys = KINDS.iter().flat_map(|(_, groups)| groups.iter().copied().flatten()).chain(ANY);
+        for word in KINDS.iter().map(|(kind, _)| kind).chain(keys) {
+            assert!(page.contains(&format!("`{word}`")), "{word}");
+        }
+    }
+}
