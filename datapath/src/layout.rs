@@ -38,6 +38,10 @@ pub const NFT_TABLE: &str = "spur";
 /// Counter of packets that pods sent with an address that is not theirs: in `ip spur` of forged IPv4, in `ip6 spur` of
 /// all IPv6 while pods have no IPv6 address.
 pub const SPOOFED_COUNTER: &str = "spoofed";
+/// Counter of packets that pods sent to the instance metadata service, where that is blocked.
+pub const METADATA_COUNTER: &str = "instance_metadata";
+/// The instance metadata service. Its IPv6 address, fd00:ec2::254, is out of pods' reach like all IPv6.
+pub const INSTANCE_METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// The number that the agent gives to a secondary ENI while it is attached: 1 to 99, so that the ranges of rule
 /// priorities do not meet and the mark fits [`ENI_MASK`].

@@ -9,6 +9,7 @@ mod support;
 use rustix::net::{AddressFamily, RawProtocol, SendFlags, SocketType, sendto, socket};
 use spur_datapath::layout;
 use spur_datapath::nft::{Family, Nft};
+use spur_datapath::node::NodeWanted;
 use spur_datapath::pod::{self, PodRemoval, every_step};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::time::Duration;
@@ -217,5 +218,40 @@ fn services_hairpins_and_everyday_traffic_pass_the_guard() {
     }
     assert!(world.pods[0].pings(POD_B) && world.pods[2].pings(NODE) && world.pods[2].pings("10.0.9.9"));
     assert!(world.pods[0].pings("198.51.100.9") && world.router.pings(POD_C) && world.node.pings(POD_A));
+    assert_eq!(spoofed(&world.node), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn instance_metadata_answers_the_node_and_pods_only_where_that_is_wanted() {
+    let mut world = settled();
+    // The service answers on the node itself, as vpcsim's does, and behind the node's router, as EC2's does.
+    for on_node in [true, false] {
+        let host = if on_node { &world.node } else { &world.router };
+        host.ip("addr add 169.254.169.254/32 dev lo");
+        let service = bind(host, &format!("169.254.169.254:{PORT}"));
+        let asks = |ns: &TestNs| {
+            let client = bind(ns, "0.0.0.0:0");
+            client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            service.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            client.send_to(b"role?", format!("169.254.169.254:{PORT}")).unwrap();
+            let Ok((_, from)) = service.recv_from(&mut [0; 8]) else { return false };
+            service.send_to(b"role!", from).unwrap();
+            client.recv_from(&mut [0; 8]).is_ok()
+        };
+        let open = wanted();
+        let blocked = NodeWanted { block_instance_metadata: true, ..wanted() };
+        world.settle(&open);
+        assert!(asks(&world.pods[0]) && asks(&world.pods[1]), "open by default");
+        world.settle(&blocked);
+        assert!(!asks(&world.pods[0]) && !asks(&world.pods[1]));
+        assert_eq!(counted(&world.node, Family::Ip, layout::METADATA_COUNTER), 2);
+        assert!(asks(&world.node), "the node needs it");
+        assert!(world.pods[1].pings("10.0.9.9"), "nothing else is blocked");
+        world.settle(&open);
+        assert!(asks(&world.pods[1]), "and open again");
+        let host = if on_node { &world.node } else { &world.router };
+        host.ip("addr del 169.254.169.254/32 dev lo");
+    }
     assert_eq!(spoofed(&world.node), 0);
 }

@@ -74,6 +74,7 @@ fn wanted() -> NodeWanted {
             force: Vec::new(),
             ports: PortRange::default(),
         },
+        block_instance_metadata: false,
     }
 }
 

@@ -99,7 +99,8 @@ pub struct DelRequest {
 pub struct DelReply {
     /// The addresses that now cool down; empty if nothing was held.
     pub addresses: Vec<IpAddr>,
-    /// The agent deletes the veths that plugins detached. One that does not say so leaves that to the plugin.
+    /// The agent deletes the veths that plugins detached, and all flows of these addresses. One that does not say so leaves that to
+    /// the plugin.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reaps_links: bool,
 }

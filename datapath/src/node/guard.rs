@@ -17,13 +17,24 @@ const GUARD_PRIORITY: i32 = -305;
 const GUARD: &str = "guard";
 
 /// The chain for IPv4.
-pub(super) fn ipv4_chain() -> Chain {
+pub(super) fn ipv4_chain(block_instance_metadata: bool) -> Chain {
     let unspecified = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8);
-    chain(vec![
+    let mut rules = vec![
         // The kernel's route lookup lets these pass to broadcast addresses, for DHCP.
-        refuse("not from the unspecified address", vec![Expr::Source(unspecified)]),
-        refuse("only from the pod's own address", vec![Expr::SourceNotFromHere]),
-    ])
+        refuse("not from the unspecified address", vec![Expr::Source(unspecified)], layout::SPOOFED_COUNTER),
+        refuse("only from the pod's own address", vec![Expr::SourceNotFromHere], layout::SPOOFED_COUNTER),
+    ];
+    if block_instance_metadata {
+        let metadata = Expr::Destination(layout::INSTANCE_METADATA.into());
+        rules.push(refuse("no instance metadata for pods", vec![metadata], layout::METADATA_COUNTER));
+    }
+    chain(rules)
+}
+
+/// The counters of that chain.
+pub(super) fn ipv4_counters(block_instance_metadata: bool) -> Vec<String> {
+    let metadata = block_instance_metadata.then_some(layout::METADATA_COUNTER);
+    [layout::SPOOFED_COUNTER].into_iter().chain(metadata).map(str::to_owned).collect()
 }
 
 /// The table for IPv6.
@@ -33,15 +44,15 @@ pub(super) fn ipv6_table() -> Table {
         name: layout::NFT_TABLE.into(),
         counters: vec![layout::SPOOFED_COUNTER.into()],
         sets: Vec::new(),
-        chains: vec![chain(vec![refuse("pods have no IPv6 address", Vec::new())])],
+        chains: vec![chain(vec![refuse("pods have no IPv6 address", Vec::new(), layout::SPOOFED_COUNTER)])],
     }
 }
 
 /// Drops and counts what a pod sends and `matches`.
-fn refuse(why: &str, matches: Vec<Expr>) -> Rule {
+fn refuse(why: &str, matches: Vec<Expr>, counter: &str) -> Rule {
     let mut expressions = vec![Expr::Input(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into()))];
     expressions.extend(matches);
-    expressions.extend([Expr::Count(layout::SPOOFED_COUNTER.into()), Expr::Verdict(Verdict::Drop)]);
+    expressions.extend([Expr::Count(counter.into()), Expr::Verdict(Verdict::Drop)]);
     Rule::new(why, expressions)
 }
 

@@ -35,7 +35,12 @@ const SNAT: &str = "snat";
 
 /// The table, given the name of the primary ENI's link and those further ENIs whose links are there.
 pub(super) fn table(wanted: &NodeWanted, primary: &IfName, present: &[&SecondaryEni]) -> Table {
-    let mut chains = vec![guard::ipv4_chain(), prerouting(primary), postrouting(), snat(wanted)];
+    let mut chains = vec![
+        guard::ipv4_chain(wanted.block_instance_metadata),
+        prerouting(primary),
+        postrouting(),
+        snat(wanted),
+    ];
     chains.extend(present.iter().map(|eni| Chain {
         name: chain_of(eni),
         base: None,
@@ -47,7 +52,7 @@ pub(super) fn table(wanted: &NodeWanted, primary: &IfName, present: &[&Secondary
     Table {
         family: Family::Ip,
         name: layout::NFT_TABLE.into(),
-        counters: vec![layout::SPOOFED_COUNTER.into()],
+        counters: guard::ipv4_counters(wanted.block_instance_metadata),
         sets: sets(wanted, present),
         chains,
     }

@@ -49,6 +49,7 @@ fn wanted() -> NodeWanted {
             force: vec![],
             ports: PortRange::default(),
         },
+        block_instance_metadata: false,
     }
 }
 

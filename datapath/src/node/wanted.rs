@@ -14,6 +14,8 @@ pub struct NodeWanted {
     pub secondaries: Vec<SecondaryEni>,
     /// Translation of pods' traffic to where pod addresses are not known.
     pub nat: NatWanted,
+    /// Whether pods are kept from the instance metadata service, and with it from the node's credentials.
+    pub block_instance_metadata: bool,
 }
 
 /// The instance's first ENI.

@@ -49,6 +49,7 @@ pub(crate) fn wanted() -> NodeWanted {
             force: vec![net("10.0.9.53/32")],
             ports: PortRange::new(40_000, 50_000).unwrap(),
         },
+        block_instance_metadata: false,
     }
 }
 

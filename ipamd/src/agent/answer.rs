@@ -7,7 +7,6 @@ use super::handle::Client;
 use super::kernel::Kernel;
 use super::reaper::Reaper;
 use super::status::{Phase, Running};
-use crate::chain::chain;
 use crate::server::{Handler, refuse};
 use spur_datapath::layout;
 use spur_ipamd_core::{AttachmentKey, PodName, Reply, Wait};
@@ -27,11 +26,9 @@ const ID_MAX: usize = 253;
 pub(super) struct Answers<K> {
     /// How far the agent is.
     pub(super) phase: watch::Receiver<Phase>,
-    /// The kernel, to forget flows.
-    pub(super) kernel: Arc<K>,
     /// Since when who holds what.
     pub(super) grants: Arc<Grants>,
-    /// Deletes what the plugin detached.
+    /// Deletes what the plugin detached, and flows.
     pub(super) reaper: Arc<Reaper<K>>,
     /// How long an ADD may wait.
     pub(super) add_wait: Duration,
@@ -136,8 +133,7 @@ impl<K: Kernel> Answers<K> {
     async fn del(&self, network: &str, attachment: &Attachment) -> Result<Response, Response> {
         let key = key_of(network, attachment)?;
         let running = self.running(self.add_wait).await?;
-        let addresses = release(&running, &self.kernel, &self.grants, key).await?;
-        self.reaper.call();
+        let addresses = release(&running, &self.reaper, &self.grants, key).await?;
         Ok(Response::Del(DelReply { addresses, reaps_links: true }))
     }
 
@@ -168,7 +164,7 @@ impl<K: Kernel> Answers<K> {
         let view = running.pool.view().await;
         let view = view.map_err(|stopping| refuse(RefusalKind::TryAgain, stopping.to_string()))?;
         let asked = (network, &view, request);
-        Ok(Response::Gc(gc::collect(&running, &self.kernel, &self.grants, asked).await))
+        Ok(Response::Gc(gc::collect(&running, &self.reaper, &self.grants, asked).await))
     }
 }
 
@@ -178,7 +174,7 @@ impl<K: Kernel> Answers<K> {
 /// With the refusal for the plugin, when the release is not durable.
 pub(super) async fn release<K: Kernel>(
     running: &Running,
-    kernel: &Arc<K>,
+    reaper: &Reaper<K>,
     grants: &Grants,
     key: AttachmentKey,
 ) -> Result<Vec<IpAddr>, Response> {
@@ -189,8 +185,8 @@ pub(super) async fn release<K: Kernel>(
             grants.released(&key);
             if !addresses.is_empty() {
                 tracing::info!(attachment = %key, ?addresses, "released");
-                forget_flows(kernel, addresses.clone());
             }
+            reaper.call(&addresses);
             Ok(addresses)
         }
         Reply::StoreFailed { message } => {
@@ -198,15 +194,6 @@ pub(super) async fn release<K: Kernel>(
         }
         other => Err(refuse(RefusalKind::Internal, format!("the pool answered a DEL with {other:?}"))),
     }
-}
-
-fn forget_flows<K: Kernel>(kernel: &Arc<K>, addresses: Vec<IpAddr>) {
-    let kernel = Arc::clone(kernel);
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = kernel.forget_flows(&addresses) {
-            tracing::warn!(error = %chain(&error), ?addresses, "flows of released addresses stay behind");
-        }
-    });
 }
 
 pub(super) fn key_of(network: &str, attachment: &Attachment) -> Result<AttachmentKey, Response> {

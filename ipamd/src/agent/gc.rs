@@ -6,17 +6,17 @@
 use super::answer::{key_of, release};
 use super::grants::Grants;
 use super::kernel::Kernel;
+use super::reaper::Reaper;
 use super::status::Running;
 use spur_ipamd_core::{AttachmentKey, PoolView, Timestamp};
 use spur_wire::{Attachment, GcReply, GcRequest, Response};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Releases what is stale; a release that fails does not stop the others.
 pub(super) async fn collect<K: Kernel>(
     running: &Running,
-    kernel: &Arc<K>,
+    reaper: &Reaper<K>,
     grants: &Grants,
     (network, view, request): (&str, &PoolView, &GcRequest),
 ) -> GcReply {
@@ -27,7 +27,7 @@ pub(super) async fn collect<K: Kernel>(
     let mut reply = GcReply { released: Vec::new(), problems: Vec::new() };
     for key in stale(view, network, &valid, started) {
         let attachment = Attachment { container_id: key.container_id.clone(), if_name: key.if_name.clone() };
-        match release(running, kernel, grants, key.clone()).await {
+        match release(running, reaper, grants, key.clone()).await {
             Ok(_) => reply.released.push(attachment),
             Err(Response::Refused(refusal)) => reply.problems.push(format!("{key}: {}", refusal.reason)),
             Err(_) => reply.problems.push(format!("{key}: not released")),

@@ -106,7 +106,6 @@ where
     let reaper = Arc::new(Reaper::new(Arc::clone(&world.kernel), Arc::clone(&grants)));
     let answers = Answers {
         phase: phase_seen,
-        kernel: Arc::clone(&world.kernel),
         grants: Arc::clone(&grants),
         reaper: Arc::clone(&reaper),
         add_wait: config.add_wait,
@@ -254,6 +253,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
                 vpc_cidrs: identity.primary.vpc_cidrs.clone(),
                 subnets: prepared.subnets,
                 nat: self.config.pool.nat.clone(),
+                block_instance_metadata: self.config.pool.block_instance_metadata,
             },
             wanted: wanted_seen,
             vpc_cidrs,
@@ -292,14 +292,14 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         let mut sweep = Sweep::default();
         loop {
             tokio::time::sleep(sweep::INTERVAL).await;
-            sweep.look(self.world.clock.now(), running, &self.world.kernel, &self.grants).await;
+            sweep.look(self.world.clock.now(), running, &self.reaper, &self.grants).await;
         }
     }
 
     /// Drains the spool and reads the VPC's CIDRs again, now and every so often.
     async fn recur(&self, running: &Running, vpc_cidrs: watch::Sender<Vec<IpNet>>, primary: MacAddr) {
         loop {
-            spool::drain(&self.config.spool_dir, running, &self.world.kernel, &self.grants).await;
+            spool::drain(&self.config.spool_dir, running, &self.reaper, &self.grants).await;
             tokio::time::sleep(self.config.reconcile).await;
             match self.world.metadata.vpc_cidrs(primary).await {
                 Ok(cidrs) if cidrs.is_empty() => {

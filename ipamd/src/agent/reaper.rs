@@ -2,6 +2,9 @@
 //! takes some 20 ms to delete one and hardly longer to delete fifty: here they are collected and deleted together, while
 //! nobody waits.
 //!
+//! The flows of released addresses go the same way: to find those that were translated to an address the kernel lists its whole
+//! table, once for all of them. An address rests before its next pod has it, for longer than this takes.
+//!
 //! Now and then it also looks for veths of ours that no grant stands for: a plugin that was killed, a GC that was not finished. The links
 //! are listed *before* the grants are read, and a grant stands before its veth is made: what is listed and has no grant was released,
 //! and is not being wired. Nothing is remembered over a restart; the mark is in the kernel.
@@ -11,7 +14,8 @@ use super::kernel::{Kernel, KernelError};
 use super::recovered::Recovered;
 use crate::chain::chain;
 use spur_datapath::pod::PodLink;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -28,16 +32,28 @@ pub(super) struct Reaper<K> {
     kernel: Arc<K>,
     grants: Arc<Grants>,
     called: Notify,
+    /// Whose flows are to be forgotten. The lock is held for single operations only.
+    released: Mutex<Vec<IpAddr>>,
 }
 
 impl<K: Kernel> Reaper<K> {
     pub(super) fn new(kernel: Arc<K>, grants: Arc<Grants>) -> Self {
-        Self { kernel, grants, called: Notify::new() }
+        Self { kernel, grants, called: Notify::new(), released: Mutex::default() }
     }
 
-    /// There is something to delete. Returns at once.
-    pub(super) fn call(&self) {
+    /// These addresses were released, and a veth may wait. Returns at once.
+    pub(super) fn call(&self, released: &[IpAddr]) {
+        self.queue().extend(released);
         self.called.notify_one();
+    }
+
+    pub(super) const fn kernel(&self) -> &Arc<K> {
+        &self.kernel
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Vec<IpAddr>> {
+        // A panic between two operations leaves the list whole.
+        self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works until dropped; begins with what an earlier agent left.
@@ -58,8 +74,15 @@ impl<K: Kernel> Reaper<K> {
         while begin.elapsed() < LONGEST && timeout(QUIET, self.called.notified()).await.is_ok() {}
     }
 
-    /// Deletes everything that is marked.
+    /// Deletes everything that is marked, and the flows of what was released.
     pub(super) async fn reap(&self) {
+        let released = std::mem::take(&mut *self.queue());
+        if !released.is_empty() {
+            let forgotten = self.on_thread(move |kernel| kernel.forget_flows(&released)).await;
+            if let Err(error) = forgotten {
+                tracing::warn!(error = %chain(&error), "flows of released addresses stay behind");
+            }
+        }
         match self.on_thread(Kernel::reap_links).await {
             Ok(0) => {}
             Ok(count) => tracing::debug!(count, "deleted the veths of pods that are gone"),

@@ -4,16 +4,16 @@
 use super::answer::release;
 use super::grants::Grants;
 use super::kernel::Kernel;
+use super::reaper::Reaper;
 use super::status::Running;
 use crate::chain::chain;
 use spur_ipamd_core::{AttachmentKey, Timestamp};
 use spur_wire::{Response, SpooledRelease};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Drains the directory once. What cannot be done now is tried again the next time.
-pub(super) async fn drain<K: Kernel>(dir: &Path, running: &Running, kernel: &Arc<K>, grants: &Grants) {
+pub(super) async fn drain<K: Kernel>(dir: &Path, running: &Running, reaper: &Reaper<K>, grants: &Grants) {
     let at = dir.to_owned();
     let read = tokio::task::spawn_blocking(move || SpooledRelease::read_all(&at)).await;
     let spool = match read {
@@ -32,7 +32,7 @@ pub(super) async fn drain<K: Kernel>(dir: &Path, running: &Running, kernel: &Arc
         if grants.younger_than(&key, released) {
             tracing::info!(attachment = %key, "spooled release dropped: the address was granted again after it");
         } else {
-            match release(running, kernel, grants, key.clone()).await {
+            match release(running, reaper, grants, key.clone()).await {
                 Ok(addresses) => tracing::info!(attachment = %key, ?addresses, "spooled release done"),
                 Err(Response::Refused(refusal)) => {
                     tracing::warn!(attachment = %key, reason = refusal.reason, "spooled release stays");

@@ -8,6 +8,7 @@
 use super::answer::release;
 use super::grants::Grants;
 use super::kernel::{Kernel, KernelError};
+use super::reaper::Reaper;
 use super::recovered::host_mac_of;
 use super::status::Running;
 use crate::chain::chain;
@@ -44,14 +45,14 @@ impl Sweep {
         &mut self,
         now: Timestamp,
         running: &Running,
-        kernel: &Arc<K>,
+        reaper: &Reaper<K>,
         grants: &Grants,
     ) {
         let Ok(view) = running.pool.view().await else { return };
         let held: Vec<AddressView> = held(view).collect();
-        let gone = if held.is_empty() { BTreeSet::new() } else { gone(kernel, held).await };
+        let gone = if held.is_empty() { BTreeSet::new() } else { gone(reaper.kernel(), held).await };
         for key in self.due(now, gone) {
-            match release(running, kernel, grants, key.clone()).await {
+            match release(running, reaper, grants, key.clone()).await {
                 Ok(addresses) => {
                     self.collected += 1;
                     tracing::warn!(

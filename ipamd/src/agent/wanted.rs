@@ -23,6 +23,8 @@ pub(super) struct NodeInputs {
     pub(super) subnets: BTreeMap<SubnetId, Ipv4Net>,
     /// Translation.
     pub(super) nat: NatOptions,
+    /// Whether pods are kept from the instance metadata.
+    pub(super) block_instance_metadata: bool,
 }
 
 /// Why the wanted state cannot be made.
@@ -79,6 +81,7 @@ pub(super) fn node_wanted(pool: &DatapathWanted, inputs: &NodeInputs) -> Result<
             force: Vec::new(),
             ports: PortRange::new(nat.first_port, nat.last_port).map_err(WantedError::Ports)?,
         },
+        block_instance_metadata: inputs.block_instance_metadata,
     })
 }
 

@@ -172,6 +172,12 @@ pub const KEYS: &[Key] = &[
         "AllCidrs",
         "Which VPC destinations are left untranslated: every CIDR associated with the VPC, or none.",
     ),
+    key(
+        "pool.blockInstanceMetadata",
+        "true or false",
+        "false",
+        "Keeps pods from 169.254.169.254, and so from the credentials of the node's role; `nft list counters` shows how many packets were dropped. Off by default, because pods that live on the node's role would lose it without a word. Switch it on once they have roles of their own (IRSA, Pod Identity: 169.254.170.23 stays reachable). Pods in the host's network are not affected.",
+    ),
 ];
 
 /// The paths of the sections, so that a section can be told from a key.

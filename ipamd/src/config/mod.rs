@@ -105,6 +105,8 @@ pub struct PoolConfig {
     pub tags: BTreeMap<String, String>,
     /// Translation of outgoing traffic.
     pub nat: NatOptions,
+    /// Whether pods are kept from the instance metadata service.
+    pub block_instance_metadata: bool,
 }
 
 /// Translation of outgoing traffic.
@@ -285,6 +287,7 @@ fn read_pool(reader: &mut Reader) -> PoolConfig {
         security_groups: groups.into_iter().collect(),
         tags: read_tags(reader),
         nat: read_nat(reader),
+        block_instance_metadata: reader.flag("pool.blockInstanceMetadata"),
     }
 }
 

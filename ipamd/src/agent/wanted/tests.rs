@@ -22,13 +22,15 @@ fn pool() -> DatapathWanted {
     DatapathWanted { generation: 1, enis }
 }
 
-fn inputs(nat: &str) -> NodeInputs {
+fn inputs(pool: &str) -> NodeInputs {
+    let pool = Config::parse(&format!("pool: {{{pool}}}")).unwrap().pool;
     NodeInputs {
         primary_mac: MacAddr::new([2, 0, 0, 0, 0, 0]),
         primary_address: Ipv4Addr::new(10, 0, 1, 10),
         vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/56".parse().unwrap()],
         subnets: BTreeMap::from([("subnet-b".parse().unwrap(), "10.0.16.0/20".parse().unwrap())]),
-        nat: Config::parse(&format!("pool: {{{nat}}}")).unwrap().pool.nat,
+        nat: pool.nat,
+        block_instance_metadata: pool.block_instance_metadata,
     }
 }
 
@@ -73,4 +75,10 @@ fn what_is_missing_is_named_and_nothing_is_guessed() {
     let mut far = pool();
     far.enis[1].ordinal = 120;
     assert!(matches!(node_wanted(&far, &self::inputs("")), Err(WantedError::Ordinal { .. })));
+}
+
+#[test]
+fn instance_metadata_is_blocked_where_the_pool_says_so_and_nowhere_else() {
+    assert!(!node_wanted(&pool(), &inputs("")).unwrap().block_instance_metadata);
+    assert!(node_wanted(&pool(), &inputs("blockInstanceMetadata: true")).unwrap().block_instance_metadata);
 }
