@@ -52,6 +52,10 @@ pub(crate) fn plug(
     announce(fabric, link, port, &port.addresses)?;
     if port.is_primary_eni() {
         configure_primary(node, &inside, port)?;
+        // Both ends have got their carrier just now, and send nothing before the kernel's link watch has seen that (milliseconds,
+        // more under load). Reading a link makes it look at once.
+        node.netlink.index_of(&inside).map_err(FabricError::Kernel)?;
+        fabric.netlink.index_of(&outside).map_err(FabricError::Kernel)?;
     }
     Ok(link)
 }
