@@ -3,6 +3,9 @@
 use std::fs::read_to_string;
 use std::path::Path;
 
+/// Label of the load average before the run.
+pub const LOAD: &str = "load average before the run";
+
 /// Facts of the machine, as label and value.
 #[must_use]
 pub fn facts(store: &Path) -> Vec<(&'static str, String)> {
@@ -11,7 +14,7 @@ pub fn facts(store: &Path) -> Vec<(&'static str, String)> {
         ("memory", memory().unwrap_or_else(unknown)),
         ("kernel", line("/proc/sys/kernel/osrelease").unwrap_or_else(unknown)),
         ("file system of store and of host-local's files", file_system(store).unwrap_or_else(unknown)),
-        ("load average before the run", load().unwrap_or_else(unknown)),
+        (LOAD, load().unwrap_or_else(unknown)),
     ]
 }
 

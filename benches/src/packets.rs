@@ -20,6 +20,18 @@ const PAYLOAD: [u8; 18] = [0; 18];
 /// Packets between looks at the clock.
 const BURST: u32 = 64;
 
+/// How many destinations are looked up in turn.
+const DESTINATIONS: usize = 10;
+
+/// As many of these as are looked up in turn, spread over all: the same number everywhere, so that it is the lookup that is
+/// compared and not how many destinations fit the processor's cache.
+#[must_use]
+pub fn spread(addresses: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+    let count = DESTINATIONS.min(addresses.len());
+    // The middle of each of `count` equal parts.
+    (0..count).map(|part| addresses[(2 * part + 1) * addresses.len() / (2 * count)]).collect()
+}
+
 /// Nanoseconds that a route lookup in `netns` takes, on the average of `count` lookups over these destinations in turn.
 ///
 /// # Errors
@@ -100,4 +112,18 @@ fn received(netns: &NetNs) -> Result<u64> {
     let line = table.lines().find_map(|line| line.trim_start().strip_prefix("eth0:"));
     let packets = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|text| text.parse().ok());
     packets.context("eth0 has no counters")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_spread_over_all() {
+        let all: Vec<_> = (0..100).map(|last| Ipv4Addr::new(10, 0, 0, last)).collect();
+        let some: Vec<_> = spread(&all).iter().map(|address| address.octets()[3]).collect();
+        assert_eq!(some, [5, 15, 25, 35, 45, 55, 65, 75, 85, 95]);
+        assert_eq!(spread(&all[..3]), all[..3]);
+        assert!(spread(&[]).is_empty());
+    }
 }

@@ -4,10 +4,14 @@
 
 use crate::goals::{Goal, judge, mib};
 use crate::layouts::Layout;
+use crate::machine::LOAD;
 use crate::rounds::{BySide, Point, Side};
 use crate::run::{Results, Routing};
 use crate::samples::Samples;
 use std::fmt::Write as _;
+
+const BUSY: &str = "\n**The machine did other work during this run**: absolute times are too long, spreads too wide, and whatever waits for another process or for \
+    the\nkernel's one lock of all network configuration (RTNL) waits for that work, too. Measure again on an idle machine before a number is quoted.\n";
 
 /// The whole document; `plot` is the file name of the picture.
 #[must_use]
@@ -48,7 +52,15 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
 
 fn machine(results: &Results) -> String {
     let facts: Vec<_> = results.machine.iter().map(|(label, value)| format!("{label}: {value}")).collect();
-    format!("Machine: {}. Instance type of the nodes: {}.\n", facts.join("; "), results.plan.instance_type)
+    let load =
+        results.machine.iter().find(|(label, _)| *label == LOAD).and_then(|(_, load)| load.parse().ok());
+    let busy = load.is_some_and(|load: f64| load > 1.0);
+    format!(
+        "Machine: {}. Instance type of the nodes: {}.\n{}",
+        facts.join("; "),
+        results.plan.instance_type,
+        if busy { BUSY } else { "" }
+    )
 }
 
 fn milliseconds(samples: &Samples) -> String {
@@ -147,7 +159,8 @@ fn routing(results: &Results) -> String {
     let header =
         ["pods", "lookup of a pod's route, ns", "lookup of another route, ns", "packets/s, thousands"];
     format!(
-        "Routing alone, without packet filter: both layouts on otherwise equal routers. A lookup is timed as one `connect()` of a UDP socket on the node; packets are\n\
+        "Routing alone, without packet filter: both layouts on otherwise equal routers. A lookup is timed as one `connect()` of a UDP socket on the node, to ten pods\n\
+         in turn that are spread over all; packets are\n\
          UDP with 18 bytes of payload from one pod to another, sent by one thread.\n\n{alone}\n\
          The same on Spur's nodes, with the agent's rules, ENIs and packet filter:\n\n{}",
         table(&header, rows)

@@ -6,7 +6,7 @@ use crate::exec::status_kib;
 use crate::layouts::{self, Layout, Router};
 use crate::machine;
 use crate::node::{Node, OwnNetns};
-use crate::packets::{Flow, lookup};
+use crate::packets::{Flow, lookup, spread};
 use crate::parts::{self, Part};
 use crate::plan::Plan;
 use crate::rounds::{Nodes, Point, Side};
@@ -196,7 +196,7 @@ impl Routing {
         elsewhere: Ipv4Addr,
         flow: &Flow<'_>,
     ) -> Result<()> {
-        self.to_pod.push(lookup(netns, pods, plan.lookups)?);
+        self.to_pod.push(lookup(netns, &spread(pods), plan.lookups)?);
         self.elsewhere.push(lookup(netns, &[elsewhere], plan.lookups)?);
         self.packets.push(flow.rate(plan.flood)?);
         Ok(())
