@@ -16,7 +16,7 @@ mod shrink;
 mod store;
 
 use crate::action::{Action, CallId, CloudCall, EniDatapath, StoreId};
-use crate::address::{AddressTable, State};
+use crate::address::{AddressTable, Slot, State};
 use crate::backoff::Backoffs;
 use crate::eni::{EniState, Look};
 use crate::event::{Event, Ticket};
@@ -217,8 +217,9 @@ impl Pool {
 
     fn datapath_of(&self, eni: &EniState) -> Option<EniDatapath> {
         let place = eni.record.place.filter(|_| eni.in_kernel())?;
-        let stays =
-            self.table.on(&eni.record.id).filter(|(_, slot)| !matches!(slot.state, State::Leaving { .. }));
+        // What a call on its way may still take is nobody's yet, and must not be found in use by it.
+        let stays = |slot: &Slot| !slot.doubtful && !matches!(slot.state, State::Leaving { .. });
+        let stays = self.table.on(&eni.record.id).filter(|(_, slot)| stays(slot));
         Some(EniDatapath {
             eni: eni.record.id.clone(),
             mac: eni.record.mac,

@@ -1,10 +1,12 @@
 //! What one failure does: who waits, for how long, what the pods are told, and that nothing is made twice.
 
 use super::{calm, enis_in, live, pass, pod, told};
-use crate::harness::calls;
+use crate::harness::{Sim, calls};
 use spur_cloud::fake::Fault;
 use spur_cloud::{AddressRequest, Api, ErrorClass};
 use spur_ipamd_core::{Event, Reply, Targets};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 #[test]
@@ -201,4 +203,30 @@ fn addresses_that_an_unclear_call_may_still_take_are_not_handed_out_when_the_nex
     assert_eq!((counts.free, counts.leaving), (2, 6));
     pass(&mut sim, 120);
     assert_eq!(sim.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn an_address_that_comes_back_while_an_old_release_may_still_arrive_stays_out_of_the_kernel() {
+    let mut sim = calm(Targets { max_above_warm: 0, ..Targets::default() });
+    (0..6).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 5);
+    sim.world.inject(Api::UnassignPrivateIpAddresses, Fault::Refuse(ErrorClass::Transient));
+    for (key, state) in sim.pods.clone() {
+        sim.delete(key, &state);
+    }
+    let there = |sim: &Sim| sim.world.true_enis()[&sim.pool.view().enis[0].id].addresses.clone();
+    let all = there(&sim);
+    while calls(&sim.world).get(&Api::UnassignPrivateIpAddresses) != Some(&2) {
+        sim.pass(Duration::from_millis(100));
+    }
+    pass(&mut sim, 1);
+    let gone: BTreeSet<IpAddr> = all.difference(&there(&sim)).copied().collect();
+    (10..14).for_each(|number| sim.add(pod(number)));
+    sim.pass(Duration::from_secs(5));
+    let again: Vec<IpAddr> = there(&sim).intersection(&gone).copied().collect();
+    let in_kernel = |sim: &Sim, address: &IpAddr| sim.kernel.applied.enis[0].addresses.contains(address);
+    assert!(!again.is_empty() && !again.iter().any(|address| in_kernel(&sim, address)), "{again:?}");
+    pass(&mut sim, 150);
+    assert!(again.iter().all(|address| in_kernel(&sim, address)), "in doubt only for a time");
+    assert_eq!(live(&sim), 4);
 }
