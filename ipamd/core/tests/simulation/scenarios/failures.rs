@@ -226,7 +226,10 @@ fn an_address_that_comes_back_while_an_old_release_may_still_arrive_stays_out_of
     let again: Vec<IpAddr> = there(&sim).intersection(&gone).copied().collect();
     let in_kernel = |sim: &Sim, address: &IpAddr| sim.kernel.applied.enis[0].addresses.contains(address);
     assert!(!again.is_empty() && !again.iter().any(|address| in_kernel(&sim, address)), "{again:?}");
-    pass(&mut sim, 150);
-    assert!(again.iter().all(|address| in_kernel(&sim, address)), "in doubt only for a time");
+    let cleared = (0..150).any(|_| {
+        pass(&mut sim, 1);
+        again.iter().all(|address| in_kernel(&sim, address))
+    });
+    assert!(cleared, "in doubt only for a time");
     assert_eq!(live(&sim), 4);
 }
