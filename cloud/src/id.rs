@@ -101,6 +101,10 @@ text_id!(
     SecurityGroupId, "security group id", "sg- and lower-case letters or digits", |text| is_resource_id(text, "sg-")
 );
 text_id!(
+    /// A route table, `rtb-…`.
+    RouteTableId, "route table id", "rtb- and lower-case letters or digits", |text| is_resource_id(text, "rtb-")
+);
+text_id!(
     /// An availability zone by name, for example `eu-central-1a`.
     AvailabilityZone, "availability zone", "lower-case letters, digits and '-'", |text| is_word(text, b"-")
 );

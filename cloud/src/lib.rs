@@ -14,7 +14,7 @@ mod provider;
 pub use error::{Api, CloudError, ErrorClass};
 pub use id::{
     AttachmentId, AvailabilityZone, CardIndex, DeviceIndex, EniId, IdError, InstanceId, InstanceType, Region,
-    SecurityGroupId, SubnetId, VpcId,
+    RouteTableId, SecurityGroupId, SubnetId, VpcId,
 };
 pub use mac::{MacAddr, MacError};
 pub use model::{Assigned, Attachment, AttachmentStatus, Eni, EniStatus, Instance, Subnet, Vpc};

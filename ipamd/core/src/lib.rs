@@ -30,6 +30,7 @@ mod settings;
 mod sizing;
 mod time;
 mod view;
+pub mod vpcroute;
 mod wait;
 
 pub use action::{Action, CallId, CloudCall, DatapathWanted, EniDatapath, Priority, Reason, Reply, StoreId};
