@@ -38,7 +38,7 @@ pub use event::{CallDone, Event, Ticket};
 pub use finding::Finding;
 pub use pool::Pool;
 pub use record::{AttachmentKey, EniRecord, Holding, Intent, IntentId, Place, PodName, Record, StoreChange};
-pub use settings::{EniTemplate, NO_MANAGE_TAG, NodeFacts, PoolSettings, Targets, Timings};
+pub use settings::{EniTemplate, NO_MANAGE_TAG, NodeFacts, PoolSettings, PrefixDelegation, Targets, Timings};
 pub use time::{Jitter, Timestamp};
 pub use view::{AddressView, Counts, EniView, PoolView, WaitingView};
 pub use wait::Wait;

@@ -10,24 +10,55 @@ use std::time::Duration;
 /// The tag that takes an ENI out of our hands, whoever made it. The VPC CNI's own, so that one label serves both.
 pub const NO_MANAGE_TAG: &str = "node.k8s.amazonaws.com/no_manage";
 
-/// How many addresses the node keeps.
+/// Whether addresses come in delegated prefixes (/28, sixteen addresses in one place of an ENI).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrefixDelegation {
+    /// A prefix where the need is worth one and the subnet has one; single addresses otherwise.
+    Auto,
+    /// Prefixes; single addresses only while no subnet has a free /28.
+    On,
+    /// Single addresses.
+    #[default]
+    Off,
+}
+
+/// How many addresses the node keeps. All targets hold at once: each says how many free addresses it wants, and the largest
+/// number counts. A target of 0 wants nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Targets {
     /// Free addresses to keep ready beyond the pods that run.
     pub warm_ip_target: u32,
     /// Addresses that the node holds at least, used and free together.
     pub minimum_ip_target: u32,
+    /// ENIs' worth of free addresses to keep ready: each counts as many as an ENI carries in single addresses.
+    #[serde(default)]
+    pub warm_eni_target: u32,
+    /// Wholly free prefixes to keep ready. Without meaning while no prefixes are used.
+    #[serde(default)]
+    pub warm_prefix_target: u32,
     /// How far growth may go beyond what is missing when a call is made anyway, and how many free addresses above the
     /// targets are left alone by shrinking: the hysteresis between both.
     pub max_above_warm: u32,
     /// ENIs at most, the primary one included; the limits of the instance hold as well.
     pub max_enis: Option<u32>,
+    /// Prefixes or single addresses. Types that are not built on Nitro have no prefixes, whatever is set here.
+    #[serde(default)]
+    pub prefix_delegation: PrefixDelegation,
 }
 
 impl Default for Targets {
     /// A small stock, and calls that are worth their price: an m5.large goes from 0 to 27 pods in seven of them.
     fn default() -> Self {
-        Self { warm_ip_target: 2, minimum_ip_target: 0, max_above_warm: 8, max_enis: None }
+        Self {
+            warm_ip_target: 2,
+            minimum_ip_target: 0,
+            warm_eni_target: 0,
+            warm_prefix_target: 0,
+            max_above_warm: 8,
+            max_enis: None,
+            prefix_delegation: PrefixDelegation::Off,
+        }
     }
 }
 

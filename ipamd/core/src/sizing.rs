@@ -59,7 +59,7 @@ mod tests {
 
     fn targets() -> impl Strategy<Value = Targets> {
         (0..20u32, 0..40u32, 0..20u32).prop_map(|(warm_ip_target, minimum_ip_target, max_above_warm)| {
-            Targets { warm_ip_target, minimum_ip_target, max_above_warm, max_enis: None }
+            Targets { warm_ip_target, minimum_ip_target, max_above_warm, ..Targets::default() }
         })
     }
 
@@ -111,7 +111,7 @@ mod tests {
                 warm_ip_target: warm,
                 minimum_ip_target: minimum,
                 max_above_warm: 0,
-                max_enis: None,
+                ..Targets::default()
             };
             Stock { free, coming: 0, held, waiting }.need(&targets).must
         };

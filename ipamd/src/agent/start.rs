@@ -303,6 +303,7 @@ fn settings(config: &Config, identity: &InstanceIdentity, subnets: Vec<SubnetId>
             minimum_ip_target: pool.minimum_ip_target,
             max_above_warm: pool.max_above_warm,
             max_enis: pool.max_enis,
+            ..Targets::default()
         },
         eni: EniTemplate {
             subnets,

@@ -95,7 +95,7 @@ impl Sim {
             warm_ip_target: u32::try_from(rng.bits() % 5).unwrap(),
             minimum_ip_target: u32::try_from(rng.bits() % 8).unwrap(),
             max_above_warm: u32::try_from(rng.bits() % 10).unwrap(),
-            max_enis: None,
+            ..Targets::default()
         };
         // Short delays: more of everything in the same number of steps.
         let seconds = Duration::from_secs;

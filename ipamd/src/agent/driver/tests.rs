@@ -40,7 +40,7 @@ impl Bed {
             primary: world.true_enis().keys().next().unwrap().clone(),
         };
         let settings = PoolSettings {
-            targets: Targets { warm_ip_target: 1, minimum_ip_target: 0, max_above_warm: 2, max_enis: None },
+            targets: Targets { warm_ip_target: 1, max_above_warm: 2, ..Targets::default() },
             eni: EniTemplate {
                 subnets: vec![subnet],
                 security_groups: BTreeSet::new(),
