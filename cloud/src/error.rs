@@ -21,6 +21,11 @@ pub enum Api {
     AssignPrivateIpAddresses,
     UnassignPrivateIpAddresses,
     CreateTags,
+    DeleteTags,
+    DescribeRouteTables,
+    CreateRoute,
+    ReplaceRoute,
+    DeleteRoute,
 }
 
 impl fmt::Display for Api {
@@ -36,7 +41,9 @@ pub enum ErrorClass {
     Throttled,
     /// The thing is not there (any more, or not yet).
     NotFound,
-    /// A limit of the instance or the account is reached.
+    /// The route table exists, and has no route to this destination.
+    NoRoute,
+    /// A limit of the instance, the route table or the account is reached.
     QuotaExceeded,
     /// The subnet has no free address, or no free /28 for a prefix.
     SubnetFull,
@@ -44,7 +51,7 @@ pub enum ErrorClass {
     Denied,
     /// It may work in a moment: 5xx, time-out, connection refused.
     Transient,
-    /// The thing is in a state that does not allow the call now (already attached, still in use).
+    /// The thing is in a state that does not allow the call now (already attached, already there, still in use).
     Conflict,
     /// EC2 says the request is malformed, or its answer makes no sense to us.
     Bug,

@@ -1,5 +1,5 @@
 //! The cloud as Spur sees it: ENIs, subnets and addresses in our own words, one [`Cloud`] trait with the facts and
-//! effects that Spur needs, one [`CloudError`] whose [`ErrorClass`] callers decide on.
+//! effects that Spur needs, [`CloudRoutes`] for route tables, one [`CloudError`] whose [`ErrorClass`] callers decide on.
 //!
 //! This crate names no SDK and does no I/O: the real implementation is `cloud/aws` (`spur-cloud-aws`), the in-memory
 //! one for unit tests is [`fake`]. Types are family-neutral: an address is an [`std::net::IpAddr`].
@@ -10,6 +10,8 @@ mod id;
 mod mac;
 mod model;
 mod provider;
+mod route;
+mod routing;
 
 pub use error::{Api, CloudError, ErrorClass};
 pub use id::{
@@ -19,3 +21,5 @@ pub use id::{
 pub use mac::{MacAddr, MacError};
 pub use model::{Assigned, Attachment, AttachmentStatus, Eni, EniStatus, Instance, Subnet, Vpc};
 pub use provider::{AddressRequest, ClientToken, Cloud, CreateEni, EniQuery, SubnetQuery};
+pub use route::{Association, Destination, Route, RouteOrigin, RouteState, RouteTable, RouteTarget};
+pub use routing::{CloudRoutes, RouteTableQuery};
