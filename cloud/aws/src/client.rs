@@ -5,6 +5,7 @@
 
 mod describe;
 mod mutate;
+mod routes;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;

@@ -23,6 +23,8 @@ const BY_ACTION: &[(Api, &str, ErrorClass)] = &[
     (Api::DeleteNetworkInterface, "InvalidParameterValue", ErrorClass::Conflict),
     // "Instance i-… already has an interface attached at device index 1"
     (Api::AttachNetworkInterface, "InvalidParameterValue", ErrorClass::Conflict),
+    // "There is no route defined for '10.4.0.0/25' in the route table. Use CreateRoute instead."
+    (Api::ReplaceRoute, "InvalidParameterValue", ErrorClass::NoRoute),
 ];
 
 const BY_CODE: &[(&str, ErrorClass)] = &[
@@ -46,6 +48,7 @@ const BY_CODE: &[(&str, ErrorClass)] = &[
     ("InvalidIPAddress.InUse", ErrorClass::Conflict),
     ("InvalidInstanceType", ErrorClass::NotFound),
     ("InvalidNetworkInterface.InUse", ErrorClass::Conflict),
+    ("InvalidRoute.NotFound", ErrorClass::NoRoute),
     ("MissingAuthenticationToken", ErrorClass::Denied),
     ("NetworkInterfaceLimitExceeded", ErrorClass::QuotaExceeded),
     ("OperationNotPermitted", ErrorClass::Denied),
@@ -57,6 +60,8 @@ const BY_CODE: &[(&str, ErrorClass)] = &[
     ("RequestTimeout", ErrorClass::Transient),
     ("ResourceCountExceeded", ErrorClass::QuotaExceeded),
     ("ResourceLimitExceeded", ErrorClass::QuotaExceeded),
+    ("RouteAlreadyExists", ErrorClass::Conflict),
+    ("RouteLimitExceeded", ErrorClass::QuotaExceeded),
     ("SecurityGroupsPerInterfaceLimitExceeded", ErrorClass::QuotaExceeded),
     ("ServiceUnavailable", ErrorClass::Transient),
     ("SignatureDoesNotMatch", ErrorClass::Denied),

@@ -8,11 +8,13 @@ mod answer;
 mod eni;
 mod instance;
 mod network;
+mod route;
 
 pub(crate) use answer::Answer;
 pub(crate) use eni::{assigned, eni};
 pub(crate) use instance::{instance, limits};
 pub(crate) use network::{subnet, vpc};
+pub(crate) use route::route_table;
 
 #[cfg(test)]
 mod tests;

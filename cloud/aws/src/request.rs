@@ -5,8 +5,18 @@ use spur_cloud::{Api, CloudError, ErrorClass};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// A filter on one exact value. EC2 reads `*` and `?` in filter values as wildcards, so they are escaped.
+/// A filter on one exact value.
 pub(crate) fn filter(name: impl Into<String>, value: &str) -> Filter {
+    Filter::builder().name(name).values(exact(value)).build()
+}
+
+/// A filter that any of these exact values passes.
+pub(crate) fn any_of(name: &str, values: &[String]) -> Filter {
+    Filter::builder().name(name).set_values(Some(values.iter().map(|value| exact(value)).collect())).build()
+}
+
+/// EC2 reads `*` and `?` in filter values as wildcards, so they are escaped.
+fn exact(value: &str) -> String {
     let mut exact = String::with_capacity(value.len());
     for letter in value.chars() {
         if matches!(letter, '*' | '?' | '\\') {
@@ -14,7 +24,7 @@ pub(crate) fn filter(name: impl Into<String>, value: &str) -> Filter {
         }
         exact.push(letter);
     }
-    Filter::builder().name(name).values(exact).build()
+    exact
 }
 
 /// Filters for things in a VPC that carry all these tags.

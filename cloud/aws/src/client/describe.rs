@@ -22,7 +22,7 @@ const PAGE: i32 = 1000;
 const TYPES_AT_ONCE: usize = 100;
 
 /// The token of the next page, if there is one; some answers say "no more" with an empty text.
-fn more(token: Option<String>) -> Option<String> {
+pub(super) fn more(token: Option<String>) -> Option<String> {
     token.filter(|token| !token.is_empty())
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::canned::{Asked, Canned};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
-use spur_cloud::{ClientToken, ErrorClass};
+use spur_cloud::{ClientToken, CloudRoutes, ErrorClass, RouteTableQuery};
 
 async fn cloud(endpoint: &str) -> AwsCloud {
     let mut options = AwsOptions::new("eu-central-1".parse().expect("a region"));
@@ -179,4 +179,67 @@ async fn credentials_that_do_not_exist_are_denied_and_a_provider_in_trouble_is_t
         let error = cloud.vpc(&"vpc-1".parse().unwrap()).await.unwrap_err();
         assert_eq!(error.class(), class, "{error}");
     }
+}
+
+fn table_page(id: &str, token: &str) -> String {
+    format!(
+        "<DescribeRouteTablesResponse><requestId>r</requestId><routeTableSet><item><routeTableId>{id}</routeTableId>\
+         <vpcId>vpc-1</vpcId></item></routeTableSet><nextToken>{token}</nextToken></DescribeRouteTablesResponse>"
+    )
+}
+
+#[tokio::test]
+async fn route_tables_are_read_by_filter_and_in_pages_even_by_id() {
+    let server = Canned::in_turn(&[&table_page("rtb-1", "more"), &table_page("rtb-2", "")]).await;
+    let ids = BTreeSet::from(["rtb-1".parse().unwrap(), "rtb-2".parse().unwrap()]);
+    let cloud = cloud(&server.endpoint).await;
+    let found = cloud.route_tables(&RouteTableQuery::ByIds(ids)).await.unwrap();
+    assert_eq!(found.iter().map(|table| table.id.as_str()).collect::<Vec<_>>(), ["rtb-1", "rtb-2"]);
+    let asked = fields(&server.asked()[0]);
+    let expected = [
+        ("Action", "DescribeRouteTables"),
+        ("MaxResults", "100"),
+        ("Filter.1.Name", "route-table-id"),
+        ("Filter.1.Value.1", "rtb-1"),
+        ("Filter.1.Value.2", "rtb-2"),
+    ];
+    for (key, value) in expected {
+        assert_eq!(asked.get(key).map(String::as_str), Some(value), "{key}");
+    }
+    assert!(!asked.contains_key("RouteTableId.1"));
+    assert!(cloud.route_tables(&RouteTableQuery::ByIds(BTreeSet::new())).await.unwrap().is_empty());
+    assert_eq!(server.asked().len(), 2, "reading none asks nothing");
+}
+
+#[tokio::test]
+async fn a_route_of_each_family_goes_over_the_wire_in_its_own_parameter() {
+    let server =
+        Canned::in_turn(&["<CreateRouteResponse><return>true</return></CreateRouteResponse>"; 3]).await;
+    let cloud = cloud(&server.endpoint).await;
+    let (table, eni) = ("rtb-1".parse().unwrap(), "eni-1".parse().unwrap());
+    cloud.create_route(&table, "10.4.0.0/25".parse().unwrap(), &eni).await.unwrap();
+    cloud.replace_route(&table, "2001:db8::/80".parse().unwrap(), &eni).await.unwrap();
+    cloud.delete_route(&table, "2001:db8::/80".parse().unwrap()).await.unwrap();
+    let asked: Vec<_> = server.asked().iter().map(fields).collect();
+    assert_eq!(asked[0]["DestinationCidrBlock"], "10.4.0.0/25");
+    assert!(!asked[0].contains_key("DestinationIpv6CidrBlock"));
+    for call in &asked[1..] {
+        assert_eq!(call["DestinationIpv6CidrBlock"], "2001:db8::/80");
+        assert!(!call.contains_key("DestinationCidrBlock"));
+    }
+    assert!(asked.iter().all(|call| call["RouteTableId"] == "rtb-1"));
+    assert_eq!(asked[1]["NetworkInterfaceId"], "eni-1");
+}
+
+#[tokio::test]
+async fn no_tags_make_no_call_above_all_not_a_delete_of_them_all() {
+    let server = Canned::in_turn(&["<DeleteTagsResponse><return>true</return></DeleteTagsResponse>"]).await;
+    let cloud = cloud(&server.endpoint).await;
+    let table = "rtb-1".parse().unwrap();
+    cloud.tag_route_table(&table, &BTreeMap::new()).await.unwrap();
+    cloud.untag_route_table(&table, &BTreeSet::new()).await.unwrap();
+    assert!(server.asked().is_empty());
+    cloud.untag_route_table(&table, &BTreeSet::from(["owner".to_owned()])).await.unwrap();
+    let asked = fields(&server.asked()[0]);
+    assert_eq!((asked["Tag.1.Key"].as_str(), asked.get("Tag.1.Value")), ("owner", None));
 }

@@ -11,8 +11,9 @@ fn the_table_is_sorted_so_that_it_can_be_searched() {
 fn each_code_has_the_class_that_callers_decide_on() {
     use Api::{
         AssignPrivateIpAddresses as Assign, AttachNetworkInterface as Attach,
-        CreateNetworkInterface as Create, DeleteNetworkInterface as Delete, DescribeInstanceTypes as Types,
-        DescribeSubnets as Subnets, DetachNetworkInterface as Detach, UnassignPrivateIpAddresses as Unassign,
+        CreateNetworkInterface as Create, CreateRoute, DeleteNetworkInterface as Delete, DeleteRoute,
+        DescribeInstanceTypes as Types, DescribeSubnets as Subnets, DetachNetworkInterface as Detach,
+        ReplaceRoute, UnassignPrivateIpAddresses as Unassign,
     };
     let rows = [
         (Create, "RequestLimitExceeded", Some(ErrorClass::Throttled), "EC2's own throttle"),
@@ -58,6 +59,15 @@ fn each_code_has_the_class_that_callers_decide_on() {
             "all kinds of things end in .NotFound",
         ),
         (Types, "InvalidInstanceType", Some(ErrorClass::NotFound), "no such type"),
+        (CreateRoute, "RouteAlreadyExists", Some(ErrorClass::Conflict), "look whose it is"),
+        (CreateRoute, "RouteLimitExceeded", Some(ErrorClass::QuotaExceeded), "the table is full"),
+        (CreateRoute, "InvalidParameterValue", None, "a destination that EC2 does not take stays a bug"),
+        (CreateRoute, "InvalidRouteTableID.NotFound", Some(ErrorClass::NotFound), "the table is gone"),
+        (CreateRoute, "InvalidNetworkInterfaceID.NotFound", Some(ErrorClass::NotFound), "the ENI is gone"),
+        (ReplaceRoute, "InvalidParameterValue", Some(ErrorClass::NoRoute), "\"Use CreateRoute instead.\""),
+        (ReplaceRoute, "InvalidRoute.NotFound", Some(ErrorClass::NoRoute), "as the documentation has it"),
+        (DeleteRoute, "InvalidRoute.NotFound", Some(ErrorClass::NoRoute), "already gone"),
+        (DeleteRoute, "InvalidRouteTableID.NotFound", Some(ErrorClass::NotFound), "the whole table is gone"),
         (Create, "UnauthorizedOperation", Some(ErrorClass::Denied), "the policy misses a permission"),
         (Create, "AuthFailure", Some(ErrorClass::Denied), "bad credentials"),
         (Create, "ExpiredToken", Some(ErrorClass::Denied), "old credentials"),

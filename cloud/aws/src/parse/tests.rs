@@ -1,6 +1,7 @@
 //! Good answers become domain types, and each kind of nonsense is refused by the name of its field.
 
 use super::*;
+use aws_sdk_ec2::types::builders::RouteBuilder;
 use aws_sdk_ec2::types::{
     AttachmentStatus, GroupIdentifier, Instance as SdkInstance, InstanceState, InstanceStateName,
     InstanceTypeHypervisor, InstanceTypeInfo, Ipv4PrefixSpecification, NetworkCardInfo, NetworkInfo,
@@ -8,7 +9,14 @@ use aws_sdk_ec2::types::{
     Subnet as SdkSubnet, Tag, Vpc as SdkVpc, VpcCidrBlockAssociation, VpcCidrBlockState,
     VpcCidrBlockStateCode,
 };
-use spur_cloud::{Api, CloudError, ErrorClass};
+use aws_sdk_ec2::types::{
+    Route as SdkRoute, RouteOrigin as SdkOrigin, RouteState as SdkState, RouteTable as SdkTable,
+    RouteTableAssociation, RouteTableAssociationState, RouteTableAssociationStateCode as Code,
+};
+use spur_cloud::{
+    Api, Association, CloudError, Destination, ErrorClass, RouteOrigin, RouteState, RouteTarget,
+};
+use std::collections::BTreeSet;
 
 const ANSWER: Answer = Answer::of(Api::DescribeNetworkInterfaces);
 
@@ -204,5 +212,87 @@ fn limits_that_contradict_each_other_are_refused() {
     assert_eq!(
         complaint(limits(&ANSWER, &good_type(30, 7))),
         "p4d.24xlarge: networkInfo default network card 7 is not among the cards"
+    );
+}
+
+fn sdk_route(destination: &str) -> RouteBuilder {
+    SdkRoute::builder()
+        .destination_cidr_block(destination)
+        .origin(SdkOrigin::CreateRoute)
+        .state(SdkState::Active)
+}
+
+fn table_of(route: SdkRoute) -> SdkTable {
+    SdkTable::builder().route_table_id("rtb-1").vpc_id("vpc-1").routes(route).build()
+}
+
+#[test]
+fn a_route_table_is_read_with_what_is_in_force() {
+    let state = |code: Code| RouteTableAssociationState::builder().state(code).build();
+    let of_subnet = |subnet: &str, code: Code| {
+        RouteTableAssociation::builder().subnet_id(subnet).main(false).association_state(state(code)).build()
+    };
+    let from = SdkTable::builder()
+        .route_table_id("rtb-1")
+        .vpc_id("vpc-1")
+        .associations(RouteTableAssociation::builder().main(true).build())
+        .associations(of_subnet("subnet-1", Code::Associated))
+        .associations(of_subnet("subnet-2", Code::Disassociated))
+        .associations(RouteTableAssociation::builder().gateway_id("igw-1").build())
+        .routes(sdk_route("10.0.0.0/16").gateway_id("local").origin(SdkOrigin::CreateRouteTable).build())
+        .routes(sdk_route("10.4.0.0/25").network_interface_id("eni-1").instance_id("i-1").build())
+        .tags(Tag::builder().key("k").value("v").build())
+        .build();
+    let table = route_table(&ANSWER, &from).unwrap();
+    assert_eq!(
+        table.associations,
+        BTreeSet::from([
+            Association::Main,
+            Association::Subnet("subnet-1".parse().unwrap()),
+            Association::Gateway("igw-1".to_owned()),
+        ])
+    );
+    assert!(table.is_main() && table.is_edge());
+    assert_eq!(table.routes[0].target, RouteTarget::Local);
+    let ours = table.route("10.4.0.0/25".parse().unwrap()).unwrap();
+    assert_eq!(ours.target, RouteTarget::Eni("eni-1".parse().unwrap()), "not the instance beside it");
+    assert_eq!((&ours.origin, &ours.state), (&RouteOrigin::CreateRoute, &RouteState::Active));
+}
+
+#[test]
+fn what_ec2_may_add_later_leaves_a_table_readable() {
+    let strange =
+        sdk_route("10.4.0.0/25").origin(SdkOrigin::from("Dream")).state(SdkState::from("lost")).build();
+    let table = route_table(&ANSWER, &table_of(strange)).unwrap();
+    assert_eq!(table.routes[0].origin, RouteOrigin::Other("Dream".to_owned()));
+    assert_eq!(table.routes[0].state, RouteState::Other("lost".to_owned()));
+    assert_eq!(table.routes[0].target, RouteTarget::Other(String::new()));
+    let list = SdkRoute::builder().destination_prefix_list_id("pl-1").gateway_id("vpce-1");
+    let list = list.origin(SdkOrigin::CreateRoute).state(SdkState::Blackhole).build();
+    let table = route_table(&ANSWER, &table_of(list)).unwrap();
+    assert_eq!(table.routes[0].destination, Destination::PrefixList("pl-1".to_owned()));
+    assert_eq!(table.routes[0].target, RouteTarget::Other("vpce-1".to_owned()));
+    assert_eq!(table.routes[0].state, RouteState::Blackhole);
+}
+
+#[test]
+fn nonsense_in_a_route_table_is_refused_by_the_name_of_its_field() {
+    let host_bits = route_table(&ANSWER, &table_of(sdk_route("10.4.0.1/25").build()));
+    assert_eq!(
+        complaint(host_bits),
+        "rtb-1: routeSet.destinationCidrBlock is \"10.4.0.1/25\", expected a CIDR without host bits"
+    );
+    let nowhere = SdkRoute::builder().origin(SdkOrigin::CreateRoute).state(SdkState::Active).build();
+    assert_eq!(
+        complaint(route_table(&ANSWER, &table_of(nowhere))),
+        "rtb-1: routeSet.destinationCidrBlock is missing"
+    );
+    let no_eni = sdk_route("10.4.0.0/25").network_interface_id("subnet-1").build();
+    assert!(complaint(route_table(&ANSWER, &table_of(no_eni))).contains("routeSet.networkInterfaceId"));
+    let nobody = RouteTableAssociation::builder().main(false).build();
+    let nobody = SdkTable::builder().route_table_id("rtb-1").vpc_id("vpc-1").associations(nobody).build();
+    assert_eq!(
+        complaint(route_table(&ANSWER, &nobody)),
+        "rtb-1: associationSet has one without subnet, gateway or main"
     );
 }
