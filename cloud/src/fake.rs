@@ -8,14 +8,16 @@
 
 mod effects;
 mod reads;
+mod routes;
 mod space;
 mod world;
 
 pub use world::{Call, Fault, World};
 
 use crate::{
-    AddressRequest, Assigned, AttachmentId, CardIndex, Cloud, CloudError, CreateEni, DeviceIndex, Eni, EniId,
-    EniQuery, Instance, InstanceId, InstanceType, SecurityGroupId, Subnet, SubnetQuery, Vpc, VpcId,
+    AddressRequest, Assigned, AttachmentId, CardIndex, Cloud, CloudError, CloudRoutes, CreateEni,
+    DeviceIndex, Eni, EniId, EniQuery, Instance, InstanceId, InstanceType, RouteTable, RouteTableId,
+    RouteTableQuery, SecurityGroupId, Subnet, SubnetQuery, Vpc, VpcId,
 };
 use ipnet::IpNet;
 use spur_quotas::InstanceLimits;
@@ -127,5 +129,51 @@ impl Cloud for FakeCloud {
     }
 }
 
+impl CloudRoutes for FakeCloud {
+    async fn route_tables(&self, query: &RouteTableQuery) -> Result<Vec<RouteTable>, CloudError> {
+        self.with(|world| world.route_tables(query))
+    }
+
+    async fn create_route(
+        &self,
+        table: &RouteTableId,
+        destination: IpNet,
+        target: &EniId,
+    ) -> Result<(), CloudError> {
+        self.with(|world| world.create_route(table, destination, target))
+    }
+
+    async fn replace_route(
+        &self,
+        table: &RouteTableId,
+        destination: IpNet,
+        target: &EniId,
+    ) -> Result<(), CloudError> {
+        self.with(|world| world.replace_route(table, destination, target))
+    }
+
+    async fn delete_route(&self, table: &RouteTableId, destination: IpNet) -> Result<(), CloudError> {
+        self.with(|world| world.delete_route(table, destination))
+    }
+
+    async fn tag_route_table(
+        &self,
+        table: &RouteTableId,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), CloudError> {
+        self.with(|world| world.tag_route_table(table, tags))
+    }
+
+    async fn untag_route_table(
+        &self,
+        table: &RouteTableId,
+        keys: &BTreeSet<String>,
+    ) -> Result<(), CloudError> {
+        self.with(|world| world.untag_route_table(table, keys))
+    }
+}
+
+#[cfg(test)]
+mod route_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 /// Addresses that an ENI may have while no instance limits it.
 const UNATTACHED_LIMIT: usize = 50;
 
-fn no_eni(api: Api, id: &EniId) -> CloudError {
+pub(super) fn no_eni(api: Api, id: &EniId) -> CloudError {
     error(api, ErrorClass::NotFound, "InvalidNetworkInterfaceID.NotFound", format!("no ENI {id}"))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Attachments and detachments end at a point in virtual time. Reads see the ENIs as they were [`World::set_read_lag`] ago.
 
+use super::routes::Routing;
 use super::space::Space;
 use crate::{
     Api, AttachmentId, AttachmentStatus, AvailabilityZone, ClientToken, CloudError, CreateEni, Eni, EniId,
@@ -52,7 +53,7 @@ pub struct World {
     now: Duration,
     attach_delay: Duration,
     detach_delay: Duration,
-    read_lag: Duration,
+    pub(super) read_lag: Duration,
     serial: u32,
     pub(super) vpcs: BTreeMap<VpcId, Vpc>,
     pub(super) subnets: BTreeMap<SubnetId, Subnet>,
@@ -60,6 +61,7 @@ pub struct World {
     pub(super) groups: BTreeMap<SecurityGroupId, (VpcId, BTreeMap<String, String>)>,
     pub(super) machines: BTreeMap<InstanceId, Machine>,
     pub(super) enis: BTreeMap<EniId, Eni>,
+    pub(super) routing: Routing,
     pub(super) tokens: BTreeMap<ClientToken, (CreateEni, Eni)>,
     history: VecDeque<(Duration, BTreeMap<EniId, Eni>)>,
     transitions: Vec<Transition>,
@@ -189,7 +191,7 @@ impl World {
         self.detach_delay = detach;
     }
 
-    /// How old the ENIs are that a read shows.
+    /// How old the ENIs are that a read shows, and for how long reads of route tables flip-flop after a write.
     pub const fn set_read_lag(&mut self, lag: Duration) {
         self.read_lag = lag;
     }

@@ -11,9 +11,8 @@ fn the_table_is_sorted_so_that_it_can_be_searched() {
 fn each_code_has_the_class_that_callers_decide_on() {
     use Api::{
         AssignPrivateIpAddresses as Assign, AttachNetworkInterface as Attach,
-        CreateNetworkInterface as Create, CreateRoute, DeleteNetworkInterface as Delete, DeleteRoute,
-        DescribeInstanceTypes as Types, DescribeSubnets as Subnets, DetachNetworkInterface as Detach,
-        ReplaceRoute, UnassignPrivateIpAddresses as Unassign,
+        CreateNetworkInterface as Create, DeleteNetworkInterface as Delete, DescribeInstanceTypes as Types,
+        DescribeSubnets as Subnets, DetachNetworkInterface as Detach, UnassignPrivateIpAddresses as Unassign,
     };
     let rows = [
         (Create, "RequestLimitExceeded", Some(ErrorClass::Throttled), "EC2's own throttle"),
@@ -59,6 +58,22 @@ fn each_code_has_the_class_that_callers_decide_on() {
             "all kinds of things end in .NotFound",
         ),
         (Types, "InvalidInstanceType", Some(ErrorClass::NotFound), "no such type"),
+        (Create, "UnauthorizedOperation", Some(ErrorClass::Denied), "the policy misses a permission"),
+        (Create, "AuthFailure", Some(ErrorClass::Denied), "bad credentials"),
+        (Create, "ExpiredToken", Some(ErrorClass::Denied), "old credentials"),
+        (Create, "InternalError", Some(ErrorClass::Transient), "EC2's own trouble"),
+        (Create, "Unavailable", Some(ErrorClass::Transient), "EC2's own trouble"),
+        (Create, "InvalidSubnetId.Malformed", None, "by status: 4xx is a bug"),
+    ];
+    for (api, code, class, why) in rows {
+        assert_eq!(class_of_code(api, code), class, "{api} {code}: {why}");
+    }
+}
+
+#[test]
+fn each_code_of_a_route_says_what_the_controller_does_next() {
+    use Api::{CreateRoute, DeleteRoute, ReplaceRoute};
+    let rows = [
         (CreateRoute, "RouteAlreadyExists", Some(ErrorClass::Conflict), "look whose it is"),
         (CreateRoute, "RouteLimitExceeded", Some(ErrorClass::QuotaExceeded), "the table is full"),
         (CreateRoute, "InvalidParameterValue", None, "a destination that EC2 does not take stays a bug"),
@@ -68,12 +83,6 @@ fn each_code_has_the_class_that_callers_decide_on() {
         (ReplaceRoute, "InvalidRoute.NotFound", Some(ErrorClass::NoRoute), "as the documentation has it"),
         (DeleteRoute, "InvalidRoute.NotFound", Some(ErrorClass::NoRoute), "already gone"),
         (DeleteRoute, "InvalidRouteTableID.NotFound", Some(ErrorClass::NotFound), "the whole table is gone"),
-        (Create, "UnauthorizedOperation", Some(ErrorClass::Denied), "the policy misses a permission"),
-        (Create, "AuthFailure", Some(ErrorClass::Denied), "bad credentials"),
-        (Create, "ExpiredToken", Some(ErrorClass::Denied), "old credentials"),
-        (Create, "InternalError", Some(ErrorClass::Transient), "EC2's own trouble"),
-        (Create, "Unavailable", Some(ErrorClass::Transient), "EC2's own trouble"),
-        (Create, "InvalidSubnetId.Malformed", None, "by status: 4xx is a bug"),
     ];
     for (api, code, class, why) in rows {
         assert_eq!(class_of_code(api, code), class, "{api} {code}: {why}");

@@ -65,7 +65,7 @@ fn destination(answer: &Answer, from: &SdkRoute) -> Result<Destination, CloudErr
     if let Some(list) = from.destination_prefix_list_id() {
         return Ok(Destination::PrefixList(list.to_owned()));
     }
-    let text = from.destination_cidr_block().or(from.destination_ipv6_cidr_block());
+    let text = from.destination_cidr_block().or_else(|| from.destination_ipv6_cidr_block());
     let text = answer.some(FIELD, text)?;
     match text.parse::<IpNet>() {
         Ok(net) if net == net.trunc() => Ok(Destination::Cidr(net)),
