@@ -3,6 +3,7 @@
 use crate::action::{CallId, StoreId};
 use crate::record::{AttachmentKey, PodName};
 use crate::settings::PoolSettings;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use spur_cloud::{Assigned, AttachmentId, CloudError, Eni, EniId};
 use std::collections::BTreeSet;
@@ -25,6 +26,8 @@ pub enum Event {
     Tick,
     /// The settings changed.
     Reload(Box<PoolSettings>),
+    /// In `vpcRoute` mode: what the controller grants now, wholly.
+    Blocks(BlockGrant),
     /// A pod needs an address; answered by one reply, at once or later.
     Add {
         /// To answer.
@@ -75,6 +78,16 @@ pub enum Event {
         /// Why.
         message: String,
     },
+}
+
+/// What a node of a `vpcRoute` pool gets from the controller.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BlockGrant {
+    /// Blocks that the VPC's route tables lead here, or will.
+    pub blocks: BTreeSet<IpNet>,
+    /// What stands between the node and its pods, weightiest first: routes that are not active yet, a source/destination
+    /// check that is still on. No address is handed out until this is empty.
+    pub waits: Vec<String>,
 }
 
 /// What a call brought.

@@ -26,6 +26,11 @@ pub enum Finding {
         /// EC2's.
         seen: EniId,
     },
+    /// A pod holds an address outside the blocks that the controller granted. Kept until the pod is gone.
+    HeldOutsideBlocks {
+        /// The address.
+        address: IpAddr,
+    },
     /// An ENI with addresses of live pods is not attached (any more). Kept, not filled.
     HeldEniGone {
         /// The ENI.
@@ -79,6 +84,7 @@ impl Finding {
         match self {
             Self::HeldAddressMissing { .. } => "held_address_missing",
             Self::HeldAddressElsewhere { .. } => "held_address_elsewhere",
+            Self::HeldOutsideBlocks { .. } => "held_outside_blocks",
             Self::HeldEniGone { .. } => "held_eni_gone",
             Self::AddressMissing { .. } => "address_missing",
             Self::AddressAdopted { .. } => "address_adopted",
@@ -99,6 +105,12 @@ impl fmt::Display for Finding {
             }
             Self::HeldAddressElsewhere { address, eni, seen } => {
                 write!(f, "EC2 shows {address} on {seen}, but a pod holds it on {eni}: kept")
+            }
+            Self::HeldOutsideBlocks { address } => {
+                write!(
+                    f,
+                    "a pod holds {address}, which is in none of the node's blocks: kept until the pod is gone"
+                )
             }
             Self::HeldEniGone { eni } => {
                 write!(f, "{eni} is not attached, but pods hold addresses of it: kept")

@@ -34,7 +34,7 @@ pub mod vpcroute;
 mod wait;
 
 pub use action::{Action, CallId, CloudCall, DatapathWanted, EniDatapath, Priority, Reason, Reply, StoreId};
-pub use event::{CallDone, Event, Ticket};
+pub use event::{BlockGrant, CallDone, Event, Ticket};
 pub use finding::Finding;
 pub use pool::Pool;
 pub use record::{AttachmentKey, EniRecord, Holding, Intent, IntentId, Place, PodName, Record, StoreChange};

@@ -2,8 +2,10 @@
 //! plugin prints, the status page and the metric label ([`Wait::kind`]).
 
 use crate::time::Timestamp;
+use ipnet::IpNet;
 use serde::Serialize;
 use spur_cloud::{EniId, SubnetId};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What stands between a pod and its address. Ordered by weight: what an operator should hear first comes first.
@@ -12,6 +14,13 @@ use std::fmt;
 pub enum Wait {
     /// The ENIs of the node were not read yet.
     NotObserved,
+    /// The controller granted no block of addresses to this node yet.
+    NoGrant,
+    /// Pod addresses of this node cannot be reached yet.
+    Routes {
+        /// What the controller says about it.
+        reason: String,
+    },
     /// Permission is missing.
     Denied {
         /// EC2's action.
@@ -65,6 +74,13 @@ pub enum Wait {
         /// Addresses for pods on each at most.
         addresses_per_eni: u32,
     },
+    /// All addresses of the node's blocks are in use.
+    BlocksFull {
+        /// The blocks.
+        blocks: BTreeSet<IpNet>,
+        /// Addresses in them that pods may have.
+        addresses: u32,
+    },
     /// An ENI is on its way in.
     AttachPending {
         /// Which.
@@ -97,6 +113,8 @@ impl Wait {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::NotObserved => "not_observed",
+            Self::NoGrant => "no_grant",
+            Self::Routes { .. } => "routes",
             Self::Denied { .. } => "denied",
             Self::SubnetFull { .. } => "subnet_full",
             Self::CloudQuota { .. } => "cloud_quota",
@@ -104,6 +122,7 @@ impl Wait {
             Self::CallFailed { .. } => "call_failed",
             Self::Datapath { .. } => "datapath",
             Self::Full { .. } => "full",
+            Self::BlocksFull { .. } => "blocks_full",
             Self::AttachPending { .. } => "attach_pending",
             Self::CallPending { .. } => "call_pending",
             Self::DatapathPending { .. } => "datapath_pending",
@@ -117,6 +136,8 @@ impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotObserved => f.write_str("the node's ENIs were not read from EC2 yet"),
+            Self::NoGrant => f.write_str("the controller granted no block of addresses to this node yet"),
+            Self::Routes { reason } => write!(f, "pods of this node cannot be reached yet: {reason}"),
             Self::Denied { api, until, message } => {
                 write!(f, "{api} is not permitted ({message}); next try at {until}")
             }
@@ -133,6 +154,14 @@ impl fmt::Display for Wait {
             Self::Datapath { message } => write!(f, "the kernel could not be prepared: {message}"),
             Self::Full { enis, addresses_per_eni } => {
                 write!(f, "the node is full: {enis} ENIs with {addresses_per_eni} pod addresses each")
+            }
+            Self::BlocksFull { blocks, addresses } => {
+                let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "the node is full: {addresses} pod addresses in its blocks {}",
+                    blocks.join(" and ")
+                )
             }
             Self::AttachPending { eni } => write!(f, "waiting for attach of {eni}"),
             Self::CallPending { api } => write!(f, "{api} is under way"),

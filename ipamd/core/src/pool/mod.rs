@@ -2,8 +2,9 @@
 //! begins what can be begun, so that a decision never depends on which event led to it.
 //!
 //! Where to find what: `requests` serves pods, `calls` takes outcomes in, `observe` compares with EC2, `lifecycle` moves ENIs,
-//! `grow` and `shrink` decide on size, `restore` begins after a crash, `report` shows.
+//! `grow` and `shrink` decide on size, `blocks` takes their place in `vpcRoute` mode, `restore` begins after a crash, `report` shows.
 
+mod blocks;
 mod calls;
 mod create;
 mod grow;
@@ -59,6 +60,8 @@ pub struct Pool {
     shrink_at: Option<Timestamp>,
     /// ENIs that EC2 allowed when it refused one more, believed until then.
     learned_enis: Option<(u32, Timestamp)>,
+    /// In `vpcRoute` mode, what the controller granted; none in `eni` mode.
+    blocks: Option<blocks::Blocks>,
     findings: BTreeSet<Finding>,
     out: Vec<Action>,
 }
@@ -148,12 +151,16 @@ impl Pool {
         self.step += 1;
         self.take(event);
         self.expire();
-        self.read();
-        self.move_enis();
-        self.serve();
-        self.repair();
-        self.grow();
-        self.shrink();
+        if self.blocks.is_some() {
+            self.serve();
+        } else {
+            self.read();
+            self.move_enis();
+            self.serve();
+            self.repair();
+            self.grow();
+            self.shrink();
+        }
         self.tell_kernel();
         std::mem::take(&mut self.out)
     }
@@ -162,6 +169,7 @@ impl Pool {
         match event {
             Event::Tick => {}
             Event::Reload(settings) => self.settings = *settings,
+            Event::Blocks(grant) => self.grant_blocks(grant),
             Event::Add { ticket, attachment, pod, sandbox } => self.add(ticket, attachment, pod, sandbox),
             Event::Cancel { ticket } => self.cancel(ticket),
             Event::Del { ticket, attachment } => self.del(ticket, &attachment),
@@ -182,6 +190,9 @@ impl Pool {
         for address in rested {
             self.table.set(address, State::Free { since: now });
             self.dirty.push(StoreChange::Uncool(address));
+            if !self.at_home(address) {
+                self.forget_address(address);
+            }
         }
         let over: Vec<IpAddr> =
             self.resting.iter().filter(|(_, until)| **until <= now).map(|(a, _)| *a).collect();

@@ -7,7 +7,6 @@ use crate::eni::{EniState, Phase, Role};
 use crate::view::{AddressView, Counts, EniView, PoolView, WaitingView};
 use crate::wait::Wait;
 use spur_cloud::Api;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 impl Pool {
@@ -98,8 +97,8 @@ impl Pool {
 
     /// What stands between a pod and an address now, weightiest first.
     pub(super) fn waits(&self) -> Vec<Wait> {
-        let mut waits = BTreeSet::new();
-        if self.sight.observed.is_none() {
+        let mut waits = self.block_waits();
+        if self.blocks.is_none() && self.sight.observed.is_none() {
             waits.insert(Wait::NotObserved);
         }
         let growth = |key: &Key| {
@@ -133,7 +132,11 @@ impl Pool {
         }
         waits.extend(self.wait_for_cooldown());
         let stock = self.stock();
-        if self.sight.observed.is_some() && stock.free + stock.coming < stock.waiting && self.full() {
+        if self.blocks.is_none()
+            && self.sight.observed.is_some()
+            && stock.free + stock.coming < stock.waiting
+            && self.full()
+        {
             waits.insert(Wait::Full { enis: self.max_enis(), addresses_per_eni: self.capacity() });
         }
         if waits.is_empty() {

@@ -101,7 +101,7 @@ impl Pool {
 
     /// Hands out what is free.
     pub(super) fn serve(&mut self) {
-        if self.waiters.is_empty() {
+        if self.waiters.is_empty() || !self.may_serve() {
             return;
         }
         let mut used: BTreeMap<EniId, u32> = BTreeMap::new();

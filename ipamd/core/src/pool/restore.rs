@@ -39,6 +39,7 @@ impl Pool {
             sight: Sight { observed: None, reading: None, searching: None, next: now, vpc: None },
             shrink_at: None,
             learned_enis: None,
+            blocks: None,
             findings: BTreeSet::new(),
             out: Vec::new(),
         };

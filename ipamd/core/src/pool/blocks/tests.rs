@@ -1,0 +1,209 @@
+use crate::{
+    Action, AttachmentKey, BlockGrant, EniRecord, EniTemplate, Event, Finding, NodeFacts, Pool, PoolSettings,
+    Record, Reply, Targets, Ticket, Timestamp, Timings,
+};
+use spur_quotas::{Hypervisor, InstanceLimits, NetworkCard};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// A pool with the store and the kernel that the shell would be.
+struct Node {
+    pool: Pool,
+    record: Record,
+    now: Timestamp,
+    replies: BTreeMap<Ticket, Reply>,
+    findings: Vec<Finding>,
+    last_ticket: u64,
+}
+
+fn settings() -> PoolSettings {
+    PoolSettings {
+        targets: Targets::default(),
+        eni: EniTemplate {
+            subnets: vec!["subnet-1".parse().unwrap()],
+            security_groups: BTreeSet::new(),
+            ownership: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            description: String::new(),
+        },
+        timings: Timings::default(),
+    }
+}
+
+impl Node {
+    fn start(record: Record, now: Timestamp) -> Self {
+        let cards = vec![NetworkCard { index: 0, max_enis: 3 }];
+        let facts = NodeFacts {
+            instance: "i-1".parse().unwrap(),
+            limits: InstanceLimits::new(10, 10, cards, 0, Hypervisor::Nitro, false).unwrap(),
+            primary: "eni-1".parse().unwrap(),
+        };
+        let primary = EniRecord {
+            id: "eni-1".parse().unwrap(),
+            mac: "02:00:00:00:00:01".parse().unwrap(),
+            subnet: "subnet-1".parse().unwrap(),
+            primary: [10, 0, 0, 4].into(),
+            place: None,
+        };
+        let pool = Pool::with_blocks(settings(), facts, record.clone(), primary, 1, now);
+        let mut node =
+            Self { pool, record, now, replies: BTreeMap::new(), findings: Vec::new(), last_ticket: 0 };
+        node.step(Event::Tick);
+        node
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.pool.step(self.now, event) {
+                match action {
+                    Action::Store { id, changes } => {
+                        changes.iter().for_each(|change| self.record.apply(change));
+                        events.push(Event::Stored(id));
+                    }
+                    Action::Reply { ticket, reply } => drop(self.replies.insert(ticket, reply)),
+                    Action::Datapath(wanted) => events.push(Event::DatapathApplied {
+                        generation: wanted.generation,
+                        ready: wanted.enis.iter().map(|eni| eni.eni.clone()).collect(),
+                    }),
+                    Action::Report(finding) => self.findings.push(finding),
+                    Action::Call { call, .. } => panic!("called {call:?}"),
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, event: impl FnOnce(Ticket) -> Event) -> Option<Reply> {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.step(event(ticket));
+        self.replies.remove(&ticket)
+    }
+
+    fn add(&mut self, pod: &str) -> Option<IpAddr> {
+        let attachment = key(pod);
+        match self.ask(|ticket| Event::Add { ticket, attachment, pod: None, sandbox: None })? {
+            Reply::Granted { address, .. } => Some(address),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn del(&mut self, pod: &str) -> Option<Reply> {
+        let attachment = key(pod);
+        self.ask(|ticket| Event::Del { ticket, attachment })
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now.after(std::time::Duration::from_secs(seconds));
+        self.step(Event::Tick);
+    }
+
+    fn grant(&mut self, blocks: &[&str], waits: &[&str]) {
+        self.step(Event::Blocks(BlockGrant {
+            blocks: blocks.iter().map(|block| block.parse().unwrap()).collect(),
+            waits: waits.iter().map(|wait| (*wait).to_owned()).collect(),
+        }));
+    }
+
+    fn waits(&self) -> String {
+        let view = self.pool.view();
+        let waits =
+            view.waiting.first().map(|waiting| waiting.waits.iter().map(ToString::to_string).collect());
+        waits.unwrap_or_else(Vec::new).join("; ")
+    }
+}
+
+fn key(pod: &str) -> AttachmentKey {
+    AttachmentKey { network: "spur".to_owned(), container_id: pod.to_owned(), if_name: "eth0".to_owned() }
+}
+
+fn start() -> Node {
+    Node::start(Record::default(), Timestamp::from_epoch(std::time::Duration::from_secs(1_000)))
+}
+
+#[test]
+fn a_pod_waits_for_the_grant_and_for_its_routes_and_is_told_so() {
+    let mut node = start();
+    assert_eq!(node.add("a"), None);
+    assert!(node.waits().contains("granted no block"), "{}", node.waits());
+    node.grant(&["10.200.0.0/29"], &["10.200.0.0/29 in rtb-1: no route yet"]);
+    assert!(node.waits().contains("10.200.0.0/29 in rtb-1: no route yet"), "{}", node.waits());
+    assert!(node.replies.is_empty());
+    node.grant(&["10.200.0.0/29"], &[]);
+    assert!(matches!(node.replies.get(&Ticket(1)), Some(Reply::Granted { .. })), "{:?}", node.replies);
+}
+
+#[test]
+fn a_block_gives_all_but_its_first_and_last_address_and_then_says_that_it_is_full() {
+    let mut node = start();
+    node.grant(&["10.200.0.0/29", "10.200.0.16/31"], &[]);
+    let given: BTreeSet<_> = (0..8).map(|pod| node.add(&format!("pod-{pod}")).unwrap().to_string()).collect();
+    let expected =
+        (1..=6).map(|last| format!("10.200.0.{last}")).chain(["10.200.0.16".into(), "10.200.0.17".into()]);
+    assert_eq!(given, expected.collect());
+    assert_eq!(node.add("one-more"), None);
+    assert!(
+        node.waits().contains("8 pod addresses in its blocks 10.200.0.0/29 and 10.200.0.16/31"),
+        "{}",
+        node.waits()
+    );
+    node.del("pod-0");
+    node.pass(29);
+    assert!(node.replies.is_empty(), "it rests first");
+    node.pass(2);
+    assert_eq!(node.replies.len(), 1, "who waited has it");
+}
+
+#[test]
+fn a_restart_keeps_who_has_what_and_what_rests() {
+    let mut node = start();
+    node.grant(&["10.200.0.0/30"], &[]);
+    let (first, second) = (node.add("a").unwrap(), node.add("b").unwrap());
+    node.del("b");
+    let mut node = Node::start(node.record.clone(), node.now);
+    node.grant(&["10.200.0.0/30"], &[]);
+    let attachment = key("a");
+    let held = node.ask(|ticket| Event::Add { ticket, attachment, pod: None, sandbox: None });
+    assert_eq!(held, Some(Reply::AlreadyHeld { attachment: key("a"), address: first }));
+    assert_eq!(node.add("c"), None, "{second} rests");
+    node.pass(31);
+    assert_eq!(node.replies.len(), 1);
+}
+
+#[test]
+fn a_pod_keeps_its_address_when_the_block_goes_and_nobody_gets_it_afterwards() {
+    let mut node = start();
+    node.grant(&["10.200.0.0/30"], &[]);
+    let address = node.add("a").unwrap();
+    node.grant(&["10.200.1.0/30"], &[]);
+    assert!(node.findings.contains(&Finding::HeldOutsideBlocks { address }));
+    assert!(node.record.holdings.values().any(|holding| holding.address == address));
+    assert!(node.add("b").unwrap().to_string().starts_with("10.200.1."));
+    assert_eq!(node.del("a"), Some(Reply::Released { addresses: vec![address] }));
+    node.pass(31);
+    let view = node.pool.view();
+    let left: Vec<_> = view.enis.iter().flat_map(|eni| &eni.addresses).map(|one| one.address).collect();
+    assert!(!left.contains(&address), "{left:?}");
+    assert!(!node.record.cooling.contains_key(&address) || node.add("c").is_some());
+}
+
+#[test]
+fn a_block_of_no_use_is_reported_and_the_others_serve() {
+    let mut node = start();
+    node.grant(&["10.0.0.0/8", "fd00::/120", "10.200.0.0/30"], &[]);
+    assert_eq!(node.findings.len(), 2, "{:?}", node.findings);
+    assert!(node.add("a").is_some());
+}
+
+#[test]
+fn a_restart_after_which_nothing_changed_writes_nothing() {
+    let mut node = start();
+    node.grant(&["10.200.0.0/30"], &[]);
+    node.add("a").unwrap();
+    let mut again = Node::start(node.record.clone(), node.now);
+    let before = again.record.clone();
+    again.grant(&["10.200.0.0/30"], &[]);
+    again.pass(60);
+    assert_eq!(again.record, before);
+    assert!(!before.holdings.is_empty() && matches!(before.enis.len(), 1));
+}
