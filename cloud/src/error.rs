@@ -2,6 +2,7 @@
 //! the failure is: callers decide on the class, never on text.
 
 use std::fmt;
+use std::time::Duration;
 
 /// The EC2 actions that Spur calls, by EC2's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +40,11 @@ impl fmt::Display for Api {
 pub enum ErrorClass {
     /// EC2 asks us to slow down.
     Throttled,
+    /// Our own budget is spent; nothing was sent.
+    OverBudget {
+        /// How long until there is a token for such a call.
+        wait: Duration,
+    },
     /// The thing is not there (any more, or not yet).
     NotFound,
     /// The route table exists, and has no route to this destination.

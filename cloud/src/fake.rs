@@ -56,6 +56,13 @@ impl Cloud for FakeCloud {
         self.with(|world| world.instance(id))
     }
 
+    async fn existing_instances(
+        &self,
+        ids: &BTreeSet<InstanceId>,
+    ) -> Result<BTreeSet<InstanceId>, CloudError> {
+        self.with(|world| world.existing_instances(ids))
+    }
+
     async fn vpc(&self, id: &VpcId) -> Result<Vpc, CloudError> {
         self.with(|world| world.vpc(id))
     }

@@ -2,8 +2,10 @@
 //! effects that Spur needs, [`CloudRoutes`] for route tables, one [`CloudError`] whose [`ErrorClass`] callers decide on.
 //!
 //! This crate names no SDK and does no I/O: the real implementation is `cloud/aws` (`spur-cloud-aws`), the in-memory
-//! one for unit tests is [`fake`]. Types are family-neutral: an address is an [`std::net::IpAddr`].
+//! one for unit tests is [`fake`]. [`budget`] decides what may be asked and when; `cloud/budget` (`spur-cloud-budget`) puts it
+//! around a cloud. Types are family-neutral: an address is an [`std::net::IpAddr`].
 
+pub mod budget;
 mod error;
 pub mod fake;
 mod id;
@@ -13,6 +15,7 @@ mod provider;
 mod route;
 mod routing;
 
+pub use budget::Priority;
 pub use error::{Api, CloudError, ErrorClass};
 pub use id::{
     AttachmentId, AvailabilityZone, CardIndex, DeviceIndex, EniId, IdError, InstanceId, InstanceType, Region,

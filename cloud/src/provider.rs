@@ -79,6 +79,12 @@ pub trait Cloud: Send + Sync + 'static {
     /// One instance (`DescribeInstances`).
     fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<Instance, CloudError>> + Send;
 
+    /// Which of these instances exist (`DescribeInstances` by filter). A terminated one does not, and an unknown id is no error.
+    fn existing_instances(
+        &self,
+        ids: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Result<BTreeSet<InstanceId>, CloudError>> + Send;
+
     /// One VPC (`DescribeVpcs`).
     fn vpc(&self, id: &VpcId) -> impl Future<Output = Result<Vpc, CloudError>> + Send;
 

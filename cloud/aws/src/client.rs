@@ -99,6 +99,13 @@ impl Cloud for AwsCloud {
         describe::instance(&self.client, id).await
     }
 
+    async fn existing_instances(
+        &self,
+        ids: &BTreeSet<InstanceId>,
+    ) -> Result<BTreeSet<InstanceId>, CloudError> {
+        describe::existing_instances(&self.client, ids).await
+    }
+
     async fn vpc(&self, id: &VpcId) -> Result<Vpc, CloudError> {
         describe::vpc(&self.client, id).await
     }

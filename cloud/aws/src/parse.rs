@@ -12,7 +12,7 @@ mod route;
 
 pub(crate) use answer::Answer;
 pub(crate) use eni::{assigned, eni};
-pub(crate) use instance::{instance, limits};
+pub(crate) use instance::{existing_instance, instance, limits};
 pub(crate) use network::{subnet, vpc};
 pub(crate) use route::route_table;
 

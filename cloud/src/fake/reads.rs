@@ -44,6 +44,16 @@ impl World {
         })
     }
 
+    /// See [`crate::Cloud::existing_instances`].
+    pub fn existing_instances(
+        &mut self,
+        ids: &BTreeSet<InstanceId>,
+    ) -> Result<BTreeSet<InstanceId>, CloudError> {
+        self.call(Api::DescribeInstances, |world| {
+            Ok(ids.iter().filter(|id| world.machines.contains_key(id)).cloned().collect())
+        })
+    }
+
     /// See [`crate::Cloud::vpc`].
     pub fn vpc(&mut self, id: &VpcId) -> Result<Vpc, CloudError> {
         const API: Api = Api::DescribeVpcs;

@@ -8,7 +8,7 @@ use crate::wait::Wait;
 use serde::{Deserialize, Serialize};
 use spur_cloud::{
     AddressRequest, Api, AttachmentId, CardIndex, CreateEni, DeviceIndex, EniId, EniQuery, InstanceId,
-    MacAddr, SubnetId,
+    MacAddr, Priority, SubnetId,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -151,19 +151,6 @@ impl CloudCall {
             | Self::Unassign { eni, .. } => Some(eni),
         }
     }
-}
-
-/// How urgent a call is, most urgent first; a budget spends in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Priority {
-    /// A pod waits.
-    Pod,
-    /// The stock is low, or the view is to be kept true.
-    Stock,
-    /// Something is given back.
-    Release,
-    /// Cleaning up.
-    Garbage,
 }
 
 /// Why a call is made.

@@ -33,7 +33,7 @@ mod view;
 pub mod vpcroute;
 mod wait;
 
-pub use action::{Action, CallId, CloudCall, DatapathWanted, EniDatapath, Priority, Reason, Reply, StoreId};
+pub use action::{Action, CallId, CloudCall, DatapathWanted, EniDatapath, Reason, Reply, StoreId};
 pub use event::{BlockGrant, CallDone, Event, Ticket};
 pub use finding::Finding;
 pub use pool::Pool;

@@ -53,6 +53,13 @@ pub enum Wait {
         /// Tried again then.
         until: Timestamp,
     },
+    /// Our own budget is spent.
+    Budget {
+        /// EC2's action.
+        api: String,
+        /// There is a call for it then.
+        until: Timestamp,
+    },
     /// A call failed otherwise.
     CallFailed {
         /// EC2's action.
@@ -119,6 +126,7 @@ impl Wait {
             Self::SubnetFull { .. } => "subnet_full",
             Self::CloudQuota { .. } => "cloud_quota",
             Self::Throttled { .. } => "throttled",
+            Self::Budget { .. } => "budget",
             Self::CallFailed { .. } => "call_failed",
             Self::Datapath { .. } => "datapath",
             Self::Full { .. } => "full",
@@ -148,6 +156,7 @@ impl fmt::Display for Wait {
                 write!(f, "{api} refused because of a quota ({message}); next try at {until}")
             }
             Self::Throttled { api, until } => write!(f, "{api} is throttled until {until}"),
+            Self::Budget { api, until } => write!(f, "API budget: no {api} until {until}"),
             Self::CallFailed { api, until, message } => {
                 write!(f, "{api} failed ({message}); next try at {until}")
             }

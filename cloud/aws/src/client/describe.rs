@@ -5,7 +5,7 @@
 
 use crate::error::failed;
 use crate::parse::{self, Answer};
-use crate::request::{filter, in_vpc};
+use crate::request::{any_of, filter, in_vpc};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::InstanceType as SdkInstanceType;
 use spur_cloud::{
@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest page EC2 gives.
 const PAGE: i32 = 1000;
+
+/// A request's filters have at most this many values.
+const FILTER_VALUES: usize = 200;
 
 /// DescribeInstanceTypes takes at most this many names at once.
 const TYPES_AT_ONCE: usize = 100;
@@ -66,6 +69,32 @@ pub(super) async fn instance(client: &Client, id: &InstanceId) -> Result<Instanc
         Some(instance) => parse::instance(&answer, instance),
         None => Err(answer.not_found(format_args!("{id} is not in the answer"))),
     }
+}
+
+pub(super) async fn existing_instances(
+    client: &Client,
+    ids: &BTreeSet<InstanceId>,
+) -> Result<BTreeSet<InstanceId>, CloudError> {
+    const API: Api = Api::DescribeInstances;
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let (answer, mut found) = (Answer::of(API), BTreeSet::new());
+    for ids in ids.chunks(FILTER_VALUES) {
+        // By filter, because one unknown id would fail a read by ids as a whole.
+        let request = client.describe_instances().max_results(PAGE).filters(any_of("instance-id", ids));
+        let mut token = None;
+        loop {
+            let page =
+                request.clone().set_next_token(token).send().await.map_err(|error| failed(API, error))?;
+            for instance in page.reservations().iter().flat_map(|reservation| reservation.instances()) {
+                found.extend(parse::existing_instance(&answer, instance)?);
+            }
+            token = more(page.next_token);
+            if token.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(found)
 }
 
 pub(super) async fn vpc(client: &Client, id: &VpcId) -> Result<Vpc, CloudError> {

@@ -5,11 +5,24 @@ use aws_sdk_ec2::types::{Instance as SdkInstance, InstanceTypeInfo, NetworkCardI
 use spur_cloud::{CloudError, Instance, InstanceId, InstanceType};
 use spur_quotas::{Hypervisor, InstanceLimits, NetworkCard};
 
+/// EC2 shows a terminated instance for an hour, without VPC and subnet.
+fn is_terminated(instance: &SdkInstance) -> bool {
+    instance.state().and_then(|state| state.name()).is_some_and(|name| name.as_str() == "terminated")
+}
+
+/// Its id, unless it is terminated.
+pub(crate) fn existing_instance(
+    answer: &Answer,
+    from: &SdkInstance,
+) -> Result<Option<InstanceId>, CloudError> {
+    let id = answer.parsed("instanceId", from.instance_id())?;
+    Ok((!is_terminated(from)).then_some(id))
+}
+
 pub(crate) fn instance(answer: &Answer, from: &SdkInstance) -> Result<Instance, CloudError> {
     let id: InstanceId = answer.parsed("instanceId", from.instance_id())?;
     let answer = &answer.about(&id);
-    // EC2 shows a terminated instance for an hour, without VPC and subnet.
-    if from.state().and_then(|state| state.name()).is_some_and(|name| name.as_str() == "terminated") {
+    if is_terminated(from) {
         return Err(answer.not_found("is terminated"));
     }
     let zone = from.placement().and_then(|placement| placement.availability_zone());

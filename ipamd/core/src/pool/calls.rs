@@ -13,6 +13,7 @@ use crate::wait::Wait;
 use spur_cloud::{AddressRequest, Api, Assigned, CloudError, EniId, EniQuery, ErrorClass};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 impl Pool {
     /// Begins a call.
@@ -300,6 +301,9 @@ impl Pool {
     pub(super) fn back_off(&mut self, eni: Option<&EniId>, error: &CloudError) {
         let timings = &self.settings.timings;
         let class = error.class();
+        if let ErrorClass::OverBudget { wait } = class {
+            return self.wait_for_budget(error.api, wait);
+        }
         let long = matches!(class, ErrorClass::Denied | ErrorClass::Bug | ErrorClass::QuotaExceeded);
         let policy = Policy {
             first: if long { timings.backoff_denied } else { timings.backoff },
@@ -318,6 +322,14 @@ impl Pool {
             _ => Wait::CallFailed { api, until, message },
         };
         self.backoffs.fail(key, self.now, policy, &mut self.jitter, wait);
+    }
+
+    /// The budget knows when it is worth asking again; no doubling, because nothing failed.
+    fn wait_for_budget(&mut self, api: Api, wait: Duration) {
+        self.backoffs.clear(&Key::Api(api));
+        let policy = Policy { first: wait.saturating_mul(4) / 3, cap: Duration::ZERO };
+        let reason = |until| Wait::Budget { api: api.to_string(), until };
+        self.backoffs.fail(Key::Api(api), self.now, policy, &mut self.jitter, reason);
     }
 
     /// Asks EC2 about an ENI soon; later each time that it does not help.

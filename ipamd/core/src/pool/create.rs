@@ -77,6 +77,8 @@ impl Pool {
             ErrorClass::Transient => creation.uncertain = true,
             // These say nothing about an earlier call with the same token: to be repeated.
             ErrorClass::Throttled | ErrorClass::Denied if creation.uncertain => {}
+            // Not sent: the intent stands.
+            ErrorClass::OverBudget { .. } => {}
             _ if creation.uncertain => creation.phase = Making::Searched { since: self.now, at: self.now },
             _ => {
                 self.creations.remove(&intent);
