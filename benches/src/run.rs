@@ -17,6 +17,7 @@ use spur_datapath::IfName;
 use spur_datapath::netlink::{LinkChange, Netlink};
 use spur_e2e::process::binary;
 use spur_e2e::world::{World, WorldSpec};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,7 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Results> {
         nodes: 2,
         instance_type: plan.instance_type.to_owned(),
         pool: pool(plan).into(),
+        cni: BTreeMap::new(),
     };
     let world = World::up(&spec)?;
     let mut results = Results {

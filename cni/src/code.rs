@@ -17,6 +17,7 @@ pub(crate) enum Code {
     OwnNetns = 8,
     TryAgain = 11,
     NotAvailable = 50,
+    LimitedConnectivity = 51,
     AlreadyAttached = 100,
     AgentProtocol = 101,
     InterfaceExists = 102,

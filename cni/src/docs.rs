@@ -52,7 +52,7 @@ const KEYS: [Key; 14] = [
     ),
 ];
 
-const CODES: [(Code, &str); 16] = [
+const CODES: [(Code, &str); 17] = [
     (
         Code::IncompatibleVersion,
         "The configuration's `cniVersion` is not supported, or the verb is newer than it.",
@@ -71,6 +71,10 @@ const CODES: [(Code, &str); 16] = [
     (Code::OwnNetns, "`CNI_NETNS` is the namespace that the plugin runs in."),
     (Code::TryAgain, "The same call may succeed later: no address yet, agent starting or away."),
     (Code::NotAvailable, "STATUS: ADD cannot be served."),
+    (
+        Code::LimitedConnectivity,
+        "STATUS: what pods need in the node's kernel is gone, and the agent failed to repair it for 20 s.",
+    ),
     (Code::AlreadyAttached, "The container has this interface already."),
     (
         Code::AgentProtocol,

@@ -44,6 +44,8 @@ pub(crate) enum Failure {
     Status(#[source] AgentError),
     #[error("not able to serve ADD: {0}")]
     NotReady(String),
+    #[error("pods may be cut off: {0}")]
+    Limited(String),
     #[error("write the result to standard output")]
     Print(#[source] io::Error),
     #[error("put the result into JSON")]
@@ -81,6 +83,7 @@ impl From<&Failure> for Code {
             Failure::Drift(_) => Self::Drift,
             Failure::Incomplete(_) => Self::Incomplete,
             Failure::Status(_) | Failure::NotReady(_) => Self::NotAvailable,
+            Failure::Limited(_) => Self::LimitedConnectivity,
             Failure::Print(_) => Self::Io,
             Failure::Encode(_) | Failure::Stopped(_) => Self::Internal,
         }

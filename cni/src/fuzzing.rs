@@ -12,6 +12,7 @@ use crate::mistake::Mistake;
 use crate::netconf::NetConf;
 use crate::request::{AddRequest, Input, Subject};
 use crate::result::CniResult;
+use crate::status::failure_of;
 use crate::version::{SpecVersion, is_version};
 use crate::{Verb, check, echoed_version, netconf, parse_verb, request, subject_of_log, wiring};
 use serde_json::{Map, Value};
@@ -162,9 +163,7 @@ pub fn response(bytes: &[u8]) -> bool {
         }
         Ok(Response::Check(reply)) => reply.problems.is_empty() || refused(Failure::Drift(reply.problems)),
         Ok(Response::Gc(reply)) => reply.problems.is_empty() || refused(Failure::Incomplete(reply.problems)),
-        Ok(Response::Status(reply)) => {
-            reply.ready || refused(Failure::NotReady(reply.reason.unwrap_or_default()))
-        }
+        Ok(Response::Status(reply)) => reply.ready || refused(failure_of(reply)),
         Ok(Response::Del(_)) => true,
     }
 }

@@ -264,8 +264,9 @@ fn c40_check_requires_a_previous_result() {
 
 #[test]
 fn c47_c54_status_and_gc_need_no_attachment_but_version_1_1_0() {
-    let agent =
-        FakeAgent::start(|_| Behaviour::Answer(Response::Status(StatusReply { ready: true, reason: None })));
+    let agent = FakeAgent::start(|_| {
+        Behaviour::Answer(Response::Status(StatusReply { ready: true, reason: None, limited: false }))
+    });
     let conf = agent.conf("1.1.0").to_string();
     Invocation::bare("STATUS", conf.clone()).run().assert_silent_success();
     assert!(Invocation::bare("GC", conf).run().failure(4).contains("CNI_PATH"));
@@ -281,7 +282,7 @@ fn c47_c54_status_and_gc_need_no_attachment_but_version_1_1_0() {
 #[test]
 fn c48_status_says_why_add_cannot_be_served() {
     let answer = |ready, reason: Option<&str>| {
-        Response::Status(StatusReply { ready, reason: reason.map(str::to_owned) })
+        Response::Status(StatusReply { ready, reason: reason.map(str::to_owned), limited: false })
     };
     for (response, expected) in [
         (answer(false, Some("waiting for the first ENI")), "waiting for the first ENI"),
@@ -292,6 +293,17 @@ fn c48_status_says_why_add_cannot_be_served() {
         let message = agent.invocation("STATUS", "c1", OWN).run().failure(50);
         assert!(message.contains(expected), "{message}");
     }
+}
+
+#[test]
+fn c49_a_data_plane_that_is_known_to_be_broken_is_51() {
+    let reason = Some("the nft table is gone".to_owned());
+    let agent = FakeAgent::start(move |_| {
+        let reply = StatusReply { ready: false, reason: reason.clone(), limited: true };
+        Behaviour::Answer(Response::Status(reply))
+    });
+    let message = agent.invocation("STATUS", "c1", OWN).run().failure(51);
+    assert!(message.contains("the nft table is gone"), "{message}");
 }
 
 #[test]

@@ -231,7 +231,8 @@ fn c46_check_is_not_called_when_the_list_disables_it() {
 #[ignore = "needs root"]
 fn c53_the_first_failing_status_ends_the_round_and_its_code_survives() {
     let chain = Chain::with_agent(|request| {
-        let answer = StatusReply { ready: false, reason: Some("routes were never synced".to_owned()) };
+        let answer =
+            StatusReply { ready: false, reason: Some("routes were never synced".to_owned()), limited: false };
         (request.body == RequestBody::Status).then_some(Behaviour::Answer(Response::Status(answer)))
     });
     let last = chain.script("last", "");

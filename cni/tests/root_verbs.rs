@@ -170,7 +170,7 @@ fn c51_add_and_del_work_while_status_fails() {
     let agent = FakeAgent::start(move |request| match request.body {
         RequestBody::Status => {
             let reason = Some("the table of rules is missing".to_owned());
-            Behaviour::Answer(Response::Status(StatusReply { ready: false, reason }))
+            Behaviour::Answer(Response::Status(StatusReply { ready: false, reason, limited: false }))
         }
         _ => Behaviour::Answer(books.answer(request)),
     });

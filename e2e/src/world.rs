@@ -39,6 +39,8 @@ pub struct WorldSpec {
     pub instance_type: String,
     /// Pool settings of the agents, as lines of YAML below `pool:`.
     pub pool: BTreeMap<&'static str, String>,
+    /// Settings of the conflist, as lines of YAML below `cni:`.
+    pub cni: BTreeMap<&'static str, String>,
 }
 
 /// What vpcsim prints when its world stands.
@@ -79,6 +81,7 @@ pub struct World {
     node_endpoint: String,
     name: String,
     pool: BTreeMap<&'static str, String>,
+    cni: BTreeMap<&'static str, String>,
     // Last, so that nodes end before the world below them.
     vpcsim: Option<Daemon>,
     dir: TempDir,
@@ -143,6 +146,7 @@ impl World {
             node_endpoint: ready.node_endpoint,
             name: spec.name.clone(),
             pool: spec.pool.clone(),
+            cni: spec.cni.clone(),
             vpcsim: Some(vpcsim),
             dir,
         })
@@ -162,10 +166,10 @@ impl World {
     /// # Errors
     /// When it cannot be started.
     pub fn launch_agent(&self, node: usize) -> Result<()> {
-        let Self { node_endpoint, pool, name, .. } = self;
+        self.configure_agent(node, &self.pool)?;
+        let Self { node_endpoint, .. } = self;
         let node = &self.nodes[node];
-        let config = node.dir.join("agent.yaml");
-        std::fs::write(&config, node.agent_config(name, pool)).context("write the agent's configuration")?;
+        let config = node.config();
         let mut command = Command::new(binary("spur-ipamd")?);
         command
             .args(["agent", "--config"])
@@ -177,6 +181,16 @@ impl World {
             Daemon::start(&format!("the agent of {}", node.name), command, Some(&node.netns), &node.log())?;
         *node.agent() = Some(agent);
         Ok(())
+    }
+
+    /// Writes the configuration of a node's agent with these settings below `pool:`; an agent that runs takes it up by itself.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure_agent(&self, node: usize, pool: &BTreeMap<&'static str, String>) -> Result<()> {
+        let node = &self.nodes[node];
+        let text = node.agent_config(&self.name, &self.cni, pool);
+        std::fs::write(node.config(), text).context("write the agent's configuration")
     }
 
     /// Kills the agent of a node and starts it again, without waiting for it. Takes a shared reference, so that another thread can go on adding pods.
@@ -343,13 +357,28 @@ impl Node {
         }
     }
 
-    fn agent_config(&self, cluster: &str, pool: &BTreeMap<&'static str, String>) -> String {
+    /// The agent's configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("agent.yaml")
+    }
+
+    fn agent_config(
+        &self,
+        cluster: &str,
+        cni: &BTreeMap<&'static str, String>,
+        pool: &BTreeMap<&'static str, String>,
+    ) -> String {
         let dir = self.dir.display();
         let mut text = format!(
-            "clusterName: {cluster}\nsocket: {dir}/agent.sock\nstateDir: {dir}/state\nspoolDir: {dir}/spool\ncni:\n  confDir: {dir}/net.d\npool:\n"
+            "clusterName: {cluster}\nsocket: {dir}/agent.sock\nstateDir: {dir}/state\nspoolDir: {dir}/spool\ncni:\n  confDir: {dir}/net.d\n"
         );
+        // Writing to a String cannot fail.
+        for (key, value) in cni {
+            let _ = writeln!(text, "  {key}: {value}");
+        }
+        text.push_str("pool:\n");
         for (key, value) in pool {
-            // Writing to a String cannot fail.
             let _ = writeln!(text, "  {key}: {value}");
         }
         text

@@ -2,7 +2,7 @@
 //! not written again when it already says what it should, because runtimes reload on every change. It stays when the agent
 //! stops: pods that come meanwhile are told to try again.
 
-use crate::config::CniConfig;
+use crate::config::{CniConfig, CniVersion};
 use serde_json::json;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -21,11 +21,17 @@ pub struct ConflistError {
 /// The text of the file. `cniVersions` is read by new runtimes, which pick the highest; old ones ignore it and take `cniVersion`.
 #[must_use]
 pub fn render(config: &CniConfig, spool_dir: &Path) -> String {
+    let mut versions = vec!["0.4.0", "1.0.0"];
+    if config.version == CniVersion::V1_1 {
+        versions.push("1.1.0");
+    }
+    let mut plugins = vec![json!({ "type": "spur", "socket": config.socket_path, "spoolDir": spool_dir })];
+    plugins.extend_from_slice(&config.chain);
     let conflist = json!({
         "cniVersion": "1.0.0",
-        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "cniVersions": versions,
         "name": config.network_name,
-        "plugins": [{ "type": "spur", "socket": config.socket_path, "spoolDir": spool_dir }],
+        "plugins": plugins,
     });
     format!("{conflist:#}\n")
 }
@@ -70,6 +76,8 @@ mod tests {
             conf_name: "10-spur.conflist".to_owned(),
             network_name: "spur".to_owned(),
             socket_path: "/run/spur/agent.sock".into(),
+            chain: Vec::new(),
+            version: CniVersion::V1_1,
         }
     }
 
@@ -81,6 +89,18 @@ mod tests {
             "plugins": [{"type": "spur", "socket": "/run/spur/agent.sock", "spoolDir": "/var/lib/spur/spool"}],
         });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
+    }
+
+    #[test]
+    fn plugins_of_the_chain_come_behind_spur_as_they_are() {
+        let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": false});
+        let mut config = config(Path::new("/etc/cni"));
+        (config.chain, config.version) = (vec![portmap.clone()], CniVersion::V1_0);
+        let text = render(&config, Path::new("/spool"));
+        let written: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(written["plugins"][0]["type"], "spur");
+        assert_eq!(written["plugins"][1], portmap);
+        assert_eq!(written["cniVersions"], json!(["0.4.0", "1.0.0"]));
     }
 
     #[test]

@@ -156,6 +156,9 @@ pub struct StatusReply {
     pub ready: bool,
     /// Why not, in words.
     pub reason: Option<String>,
+    /// Pods that run may be cut off too (CNI code 51, otherwise 50).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub limited: bool,
 }
 
 /// Why a request was refused.

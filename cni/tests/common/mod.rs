@@ -352,7 +352,9 @@ impl Pool {
                 held.retain(|key, _| !stale(key));
                 Response::Gc(GcReply { released, problems: Vec::new() })
             }
-            RequestBody::Status => Response::Status(StatusReply { ready: true, reason: None }),
+            RequestBody::Status => {
+                Response::Status(StatusReply { ready: true, reason: None, limited: false })
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use spur_e2e::checks::Placed;
 use spur_e2e::world::{World, WorldSpec};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// A world with short times; its name carries the process id, so that runs do not meet.
@@ -12,6 +13,7 @@ pub(crate) fn quick_spec(name: &str, nodes: u32) -> WorldSpec {
         name: format!("t{}-{name}", std::process::id()),
         nodes,
         instance_type: "m5.large".to_owned(),
+        cni: BTreeMap::new(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
     }
 }

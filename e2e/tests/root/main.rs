@@ -9,3 +9,4 @@ mod crash;
 mod demo;
 mod faults;
 mod first_pod;
+mod status;

@@ -6,7 +6,7 @@ use super::grants::Grants;
 use super::handle::Client;
 use super::kernel::Kernel;
 use super::reaper::Reaper;
-use super::status::{Phase, Running};
+use super::status::{Phase, Running, Unready};
 use crate::server::{Handler, refuse};
 use spur_datapath::layout;
 use spur_ipamd_core::{AttachmentKey, PodName, Reply, Wait};
@@ -63,16 +63,28 @@ impl<K: Kernel> Answers<K> {
             return Ok(Arc::clone(running));
         }
         drop(started);
-        Err(refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default()))
+        Err(self.not_running())
+    }
+
+    /// What is running now; for questions whose answer nobody waits for.
+    fn running_now(&self) -> Result<Arc<Running>, Response> {
+        match &*self.phase.borrow() {
+            Phase::Running(running) => Ok(Arc::clone(running)),
+            Phase::Starting { .. } | Phase::Stopping => Err(self.not_running()),
+        }
+    }
+
+    fn not_running(&self) -> Response {
+        refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default())
     }
 
     fn status(&self) -> StatusReply {
-        let reason = match &*self.phase.borrow() {
-            Phase::Starting { reason } => Some(format!("the agent is starting: {reason}")),
-            Phase::Running(running) => running.not_ready(),
-            Phase::Stopping => Some("the agent is stopping".to_owned()),
-        };
-        StatusReply { ready: reason.is_none(), reason }
+        let unready = self.phase.borrow().unready();
+        StatusReply {
+            ready: unready.is_none(),
+            limited: matches!(unready, Some(Unready::Broken { .. })),
+            reason: unready.map(|unready| unready.to_string()),
+        }
     }
 
     async fn add(&self, network: &str, add: AddRequest) -> Result<Response, Response> {
@@ -114,7 +126,7 @@ impl<K: Kernel> Answers<K> {
 
     fn reason(&self, running: &Running, waits: &[Wait]) -> String {
         let mut reasons: Vec<String> = waits.iter().map(ToString::to_string).collect();
-        reasons.extend(running.not_ready());
+        reasons.extend(running.unready().map(|unready| unready.to_string()));
         if reasons.is_empty() {
             reasons.push("no address became free".to_owned());
         }
@@ -139,9 +151,13 @@ impl<K: Kernel> Answers<K> {
 
     async fn check(&self, network: &str, attachment: &Attachment) -> Result<Response, Response> {
         let key = key_of(network, attachment)?;
-        let phase = self.phase.borrow().clone();
-        let Phase::Running(running) = phase else {
-            return Err(refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default()));
+        let running = self.running_now()?;
+        let problem = match running.unready() {
+            // Nobody has looked at the node's kernel since the start, so nobody can say what is wrong with it.
+            Some(unready @ Unready::Unprepared(_)) => {
+                return Err(refuse(RefusalKind::NotReady, unready.to_string()));
+            }
+            other => other.map(|unready| unready.to_string()),
         };
         let key = running.recovered.resolve(key);
         let view = running.pool.view().await;
@@ -150,17 +166,14 @@ impl<K: Kernel> Answers<K> {
             address.attachment.as_ref() == Some(&key) && matches!(address.state, "held" | "granting")
         });
         let addresses = held.map(|address| address.address).collect();
-        Ok(Response::Check(CheckReply { addresses, problems: running.not_ready().into_iter().collect() }))
+        Ok(Response::Check(CheckReply { addresses, problems: problem.into_iter().collect() }))
     }
 }
 
 impl<K: Kernel> Answers<K> {
     async fn gc(&self, network: &str, request: &GcRequest) -> Result<Response, Response> {
         check_id("network", network)?;
-        let phase = self.phase.borrow().clone();
-        let Phase::Running(running) = phase else {
-            return Err(refuse(RefusalKind::NotReady, self.status().reason.unwrap_or_default()));
-        };
+        let running = self.running_now()?;
         let view = running.pool.view().await;
         let view = view.map_err(|stopping| refuse(RefusalKind::TryAgain, stopping.to_string()))?;
         let asked = (network, &view, request);

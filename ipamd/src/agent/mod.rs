@@ -43,7 +43,7 @@ use spur_cloud::{Cloud, MacAddr};
 use spur_cloud_aws::imds::InstanceIdentity;
 use spur_ipamd_core::{DatapathWanted, Pool};
 use start::{Prepared, Starter, ask_limits, remember_limits};
-use status::{NodeStatus, Phase, Running};
+use status::{Health, NodeStatus, Phase, Running};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -270,7 +270,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
 
     /// Writes the conflist as soon as ADD can be served.
     async fn announce(&self, mut node: watch::Receiver<NodeStatus>) {
-        if node.wait_for(|status| status.prepared.is_ok()).await.is_err() {
+        if node.wait_for(|status| status.health == Health::Sound).await.is_err() {
             return;
         }
         tracing::info!("ready: ADD can be served");

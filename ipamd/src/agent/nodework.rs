@@ -3,7 +3,7 @@
 //! with nothing to do changes nothing. What became of it goes to the pool as an event, once per change of the answer.
 
 use super::kernel::{Converged, Kernel};
-use super::status::NodeStatus;
+use super::status::{Health, NodeStatus};
 use super::wanted::{NodeInputs, kernel_mac, node_wanted, unknown_subnets};
 use crate::chain::chain;
 use ipnet::IpNet;
@@ -49,6 +49,13 @@ struct NodeTask<C, K> {
     /// The generation that was applied last: what is changed while it stays the same is a repair.
     applied: u64,
     ask_subnets_at: Instant,
+}
+
+/// A generation could not be applied.
+struct Failed {
+    message: String,
+    /// It was applied before, and somebody changed the kernel since.
+    repair: bool,
 }
 
 /// What became of a generation: the ENIs that are ready, or why not.
@@ -102,17 +109,19 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
         let outcome = match node_wanted(&wanted, &self.parts.inputs) {
             Ok(node) => {
                 let kernel = Arc::clone(&self.parts.kernel);
+                let repair = self.applied == wanted.generation;
+                let refused = |message| Failed { message, repair };
                 match tokio::task::spawn_blocking(move || kernel.converge(&node)).await {
                     Ok(Ok(converged)) => Ok(converged),
-                    Ok(Err(error)) => Err(chain(&error).to_string()),
-                    Err(error) => Err(error.to_string()),
+                    Ok(Err(error)) => Err(refused(chain(&error).to_string())),
+                    Err(error) => Err(refused(error.to_string())),
                 }
             }
-            Err(error) => Err(chain(&error).to_string()),
+            Err(error) => Err(Failed { message: chain(&error).to_string(), repair: false }),
         };
         match outcome {
             Ok(converged) => self.converged(&wanted, converged),
-            Err(message) => self.failed(wanted.generation, message),
+            Err(failed) => self.failed(wanted.generation, failed),
         }
     }
 
@@ -151,12 +160,14 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
             .collect();
         let primary_is_ready = converged.ready.contains(&kernel_mac(self.parts.inputs.primary_mac));
         let repairs = if repaired { converged.changes.len() as u64 } else { 0 };
+        let now = Instant::now();
         self.publish(|status| {
-            status.prepared = if primary_is_ready {
-                Ok(())
+            if primary_is_ready {
+                status.health = Health::Sound;
             } else {
-                Err("the primary ENI has no link in this network namespace".to_owned())
-            };
+                let reason = "the primary ENI has no link in this network namespace".to_owned();
+                status.health.fail(now, true, reason);
+            }
             status.primary_mtu_bytes = converged.primary_mtu_bytes;
             status.repairs += repairs;
         });
@@ -167,7 +178,7 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
         }
     }
 
-    fn failed(&mut self, generation: u64, message: String) {
+    fn failed(&mut self, generation: u64, Failed { message, repair }: Failed) {
         let told = Told { generation, outcome: Err(message.clone()) };
         if self.told.as_ref() != Some(&told) {
             tracing::error!(
@@ -178,12 +189,9 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
             self.told = Some(told);
             self.tell(Event::DatapathFailed { generation, message: message.clone() });
         }
-        // What was prepared stays prepared: a failing repair makes no pod worse off, and must not evict them all.
-        self.publish(|status| {
-            if status.prepared.is_err() {
-                status.prepared = Err(format!("the kernel could not be prepared: {message}"));
-            }
-        });
+        let now = Instant::now();
+        let reason = format!("the kernel could not be prepared: {message}");
+        self.publish(|status| status.health.fail(now, repair, reason));
     }
 
     fn publish(&self, change: impl FnOnce(&mut NodeStatus)) {

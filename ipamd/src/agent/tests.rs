@@ -11,7 +11,7 @@ use kernel::WiredPod;
 use spur_cloud::fake::Fault;
 use spur_cloud::{Api, ErrorClass};
 use spur_datapath::names::host_mac;
-use spur_wire::{RefusalKind, Response, SpooledRelease, StatusReply};
+use spur_wire::{CheckRequest, RefusalKind, RequestBody, Response, SpooledRelease, StatusReply};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -89,7 +89,7 @@ fn a_request_that_makes_no_sense_is_refused_with_the_field_and_changes_nothing()
         assert!(refusal.kind == RefusalKind::Invalid && refusal.reason.contains(word), "{refusal:?}");
     }
     let mut bad = add_request("c");
-    if let spur_wire::RequestBody::Add(add) = &mut bad {
+    if let RequestBody::Add(add) = &mut bad {
         add.attachment.if_name = "a-name-that-is-too-long".to_owned();
     }
     let Some(Response::Refused(refusal)) = agent.ask(bad) else { panic!() };
@@ -222,7 +222,7 @@ fn the_conflist_appears_only_when_add_can_be_served() {
     let mut last = None;
     wait_until("the kernel's trouble shows", || {
         last = agent.status();
-        matches!(&last, Some(StatusReply { ready: false, reason: Some(reason) }) if reason.contains("it is broken"))
+        matches!(&last, Some(StatusReply { ready: false, reason: Some(reason), limited: false }) if reason.contains("it is broken"))
     });
     assert!(!conflist.exists());
     bed.kernel.with(|state| state.broken = false);
@@ -234,6 +234,26 @@ fn the_conflist_appears_only_when_add_can_be_served() {
         "pods that come meanwhile are told to try again, not given to another network"
     );
     assert!(!bed.config.socket.exists());
+}
+
+#[test]
+fn c41_check_says_try_again_until_a_starting_agent_has_seen_the_kernel() {
+    let bed = Bed::new();
+    let mut agent = bed.start_ready();
+    let address = agent.address("c1");
+    agent.stop().unwrap();
+    bed.kernel.with(|state| state.broken = true);
+    let agent = bed.start();
+    let check = || agent.ask(RequestBody::Check(CheckRequest { attachment: attachment("c1") }));
+    wait_until("the pool runs", || {
+        let Some(answer) = check() else { return false };
+        let Response::Refused(refusal) = answer else { panic!("it cannot know: {answer:?}") };
+        assert_eq!(refusal.kind, RefusalKind::NotReady, "{}", refusal.reason);
+        refusal.reason.contains("it is broken")
+    });
+    bed.kernel.with(|state| state.broken = false);
+    wait_until("recovered", || matches!(check(), Some(Response::Check(_))));
+    assert_eq!(agent.held("c1"), [address]);
 }
 
 #[test]

@@ -70,6 +70,18 @@ pub const KEYS: &[Key] = &[
         "The socket as the plugin sees it, when that differs from `socket` (agent in a container with other mounts).",
     ),
     key(
+        "cni.chain",
+        "list of plugins as in a conflist, at most 16",
+        "[]",
+        "Plugins that run behind Spur, in this order, for example `{type: portmap, capabilities: {portMappings: true}}`. Refused are a second `spur`, plugins that make interfaces or addresses, `tuning` with `mac`, and what the runtime sets itself.",
+    ),
+    key(
+        "cni.version",
+        "1.0.0 or 1.1.0, or null",
+        "null",
+        "The highest version of the CNI specification that the conflist offers; null takes 1.1.0 for Spur alone and 1.0.0 with a chain, because containernetworking's plugins refuse 1.1.0 before their 1.6.0, and every pod with it. Without 1.1.0 runtimes call neither STATUS nor GC.",
+    ),
+    key(
         "addWaitSeconds",
         "1–180",
         "15",

@@ -3,6 +3,7 @@
 //!
 //! Every key, its default and its reason stand in [`keys`]; this file gives them types and refuses what contradicts.
 
+mod chain;
 pub mod keys;
 mod read;
 
@@ -62,6 +63,19 @@ pub struct CniConfig {
     pub network_name: String,
     /// The socket as the plugin sees it.
     pub socket_path: PathBuf,
+    /// Plugins behind Spur, as they stand in the conflist.
+    pub chain: Vec<serde_json::Value>,
+    /// The highest version of the CNI specification that the conflist offers.
+    pub version: CniVersion,
+}
+
+/// Versions of the CNI specification that a conflist may offer as its highest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CniVersion {
+    /// Without STATUS and GC.
+    V1_0,
+    /// With them.
+    V1_1,
 }
 
 /// Logs.
@@ -236,7 +250,14 @@ fn read_cni(reader: &mut Reader, socket: &Path) -> CniConfig {
             && text.bytes().all(is_name_byte)
             && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
     };
+    let chain = chain::read_chain(reader);
+    // Behind Spur are plugins that others update: before 1.6.0, containernetworking's refuse 1.1.0, and every pod with it.
+    let version = if chain.is_empty() { CniVersion::V1_1 } else { CniVersion::V1_0 };
     CniConfig {
+        version: reader
+            .optional_choice("cni.version", &[("1.0.0", CniVersion::V1_0), ("1.1.0", CniVersion::V1_1)])
+            .unwrap_or(version),
+        chain,
         conf_dir: reader.path("cni.confDir", PATH_MAX),
         conf_name: reader.text(
             "cni.confName",

@@ -97,12 +97,11 @@ impl Reader {
     }
 
     pub(super) fn choice<T: Copy>(&mut self, path: &str, choices: &[(&str, T)]) -> T {
-        self.read(path, |value| {
-            let found = choices.iter().find(|(name, _)| value.as_str() == Some(name));
-            found.map(|(_, choice)| *choice).ok_or_else(|| {
-                format!("one of {}", choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "))
-            })
-        })
+        self.read(path, |value| one_of(value, choices))
+    }
+
+    pub(super) fn optional_choice<T: Copy>(&mut self, path: &str, choices: &[(&str, T)]) -> Option<T> {
+        self.read(path, |value| if value.is_null() { Ok(None) } else { one_of(value, choices).map(Some) })
     }
 
     pub(super) fn path(&mut self, path: &str, longest: usize) -> PathBuf {
@@ -143,6 +142,13 @@ fn known_in(prefix: &str) -> String {
     let mut names: Vec<&str> = keys.map(|rest| rest.split('.').next().unwrap_or(rest)).collect();
     names.dedup();
     names.join(", ")
+}
+
+fn one_of<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|(name, _)| value.as_str() == Some(name));
+    found.map(|(_, choice)| *choice).ok_or_else(|| {
+        format!("one of {}", choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "))
+    })
 }
 
 fn whole(value: &Value, range: &RangeInclusive<u32>) -> Result<u32, String> {

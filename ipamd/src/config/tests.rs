@@ -86,6 +86,45 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn a_chain_that_would_break_every_pod_is_refused_with_all_its_mistakes() {
+    let list = mistakes(
+        "cni:\n  chain:\n  - {type: spur}\n  - {type: bridge, name: x}\n  - {type: host-local}\n  - {}\n  - [portmap]\n  \
+         - {type: ../portmap}\n  - {type: tuning, mac: 'c2:11:22:33:44:55', capabilities: {mac: true, x: 1}}\n  \
+         - {type: portmap, prevResult: {}, cniVersion: 1.1.0}\n  - {type: portmap, capabilities: [a]}\n",
+    );
+    let expected = [
+        ("cni.chain[0].type", "comes first by itself"),
+        ("cni.chain[1].type", "an interface of its own"),
+        ("cni.chain[1].name", "set by the runtime"),
+        ("cni.chain[2].type", "gives addresses"),
+        ("cni.chain[3].type", "its file name"),
+        ("cni.chain[4]", "is no plugin"),
+        ("cni.chain[5].type", "its file name"),
+        ("cni.chain[6].mac", "cut pods off"),
+        ("cni.chain[6].capabilities.mac", "cut pods off"),
+        ("cni.chain[6].capabilities.x", "neither true nor false"),
+        ("cni.chain[7].prevResult", "set by the runtime"),
+        ("cni.chain[7].cniVersion", "set by the runtime"),
+        ("cni.chain[8].capabilities", "is no map"),
+        ("cni.chain[8].type", "again"),
+    ];
+    for (key, words) in expected {
+        let found = list.iter().any(|line| line.starts_with(&format!("{key}: ")) && line.contains(words));
+        assert!(found, "no {words:?} of {key} in\n{}", list.join("\n"));
+    }
+    assert_eq!(list.len(), expected.len(), "{}", list.join("\n"));
+}
+
+#[test]
+fn a_conflist_with_a_chain_offers_no_version_that_old_plugins_refuse() {
+    let version = |text| Config::parse(text).unwrap().cni.version;
+    assert_eq!(version(""), CniVersion::V1_1);
+    assert_eq!(version("cni: {chain: [{type: portmap}]}"), CniVersion::V1_0);
+    assert_eq!(version("cni: {chain: [{type: portmap}], version: 1.1.0}"), CniVersion::V1_1);
+    assert_eq!(version("cni: {version: 1.0.0}"), CniVersion::V1_0);
+}
+
+#[test]
 fn a_port_range_has_at_least_4096_ports() {
     for (text, good) in [
         ("1024-65535", true),

@@ -32,7 +32,7 @@ impl Handler for Scripted {
             self.release.notified().await;
             std::mem::forget(guard);
         }
-        Response::Status(StatusReply { ready: true, reason: None })
+        Response::Status(StatusReply { ready: true, reason: None, limited: false })
     }
 }
 

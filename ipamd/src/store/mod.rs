@@ -11,6 +11,8 @@
 pub mod books;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use writer::spawn_forgetful_writer;
 pub use writer::{StoreHandle, WriteError, spawn_writer};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};

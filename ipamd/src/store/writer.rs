@@ -51,6 +51,21 @@ pub fn spawn_writer(store: Store) -> (StoreHandle, tokio::task::JoinHandle<()>) 
     (StoreHandle(sender), tokio::spawn(write(store, receiver)))
 }
 
+/// A writer without a store, for tests: it refuses the requests in which a write is refused, and forgets the others.
+#[cfg(test)]
+pub(crate) fn spawn_forgetful_writer(refuse: impl Fn(&Write) -> bool + Send + 'static) -> StoreHandle {
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Request>();
+    tokio::spawn(async move {
+        while let Some(request) = receiver.recv().await {
+            let full = || Arc::new(StoreError::Commit(Box::new(redb::Error::DatabaseClosed)));
+            let result = if request.writes.iter().any(&refuse) { Err(full()) } else { Ok(()) };
+            // Who no longer waits has been told otherwise by then.
+            let _ = request.done.send(result);
+        }
+    });
+    StoreHandle(sender)
+}
+
 async fn write(store: Store, mut queue: mpsc::UnboundedReceiver<Request>) {
     let mut store = Some(store);
     let mut batch = Vec::new();

@@ -75,7 +75,7 @@ pub enum CriError {
 }
 
 /// The identity of a pod, as the kubelet gives it to the runtime.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodSpec {
     /// Pod name.
     pub name: String,
@@ -85,6 +85,10 @@ pub struct PodSpec {
     pub uid: String,
     /// How many sandboxes this pod had before.
     pub attempt: u32,
+    /// TCP ports of the node that lead to the pod: on the node, in the pod.
+    pub ports: Vec<(u16, u16)>,
+    /// Annotations; some tell the runtime what to ask of the network, such as `kubernetes.io/ingress-bandwidth`.
+    pub annotations: Vec<(String, String)>,
 }
 
 /// A sandbox as the runtime sees it.
@@ -277,9 +281,16 @@ impl PodSpec {
                 .map(|(key, value)| (key.to_owned(), value.clone()))
                 .into_iter()
                 .collect::<HashMap<_, _>>(),
+            ports: self.ports.iter().map(|(host, pod)| port(*host, *pod)).collect(),
+            annotations: self.annotations.iter().cloned().collect(),
             linux: Some(m::LinuxPodSandboxConfig { cgroup_parent: format!("/pods/{}", self.uid) }),
         }
     }
+}
+
+fn port(host: u16, pod: u16) -> m::PortMapping {
+    // Protocol 0 is TCP; without an address it is every address of the node.
+    m::PortMapping { protocol: 0, container_port: pod.into(), host_port: host.into() }
 }
 
 fn sandbox(id: &str) -> m::PodSandboxName {

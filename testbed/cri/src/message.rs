@@ -52,10 +52,24 @@ pub(crate) struct PodSandboxConfig {
     pub(crate) metadata: Option<PodSandboxMetadata>,
     #[prost(string, tag = "2")]
     pub(crate) hostname: String,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) ports: Vec<PortMapping>,
     #[prost(map = "string, string", tag = "6")]
     pub(crate) labels: HashMap<String, String>,
+    #[prost(map = "string, string", tag = "7")]
+    pub(crate) annotations: HashMap<String, String>,
     #[prost(message, optional, tag = "8")]
     pub(crate) linux: Option<LinuxPodSandboxConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PortMapping {
+    #[prost(int32, tag = "1")]
+    pub(crate) protocol: i32,
+    #[prost(int32, tag = "2")]
+    pub(crate) container_port: i32,
+    #[prost(int32, tag = "3")]
+    pub(crate) host_port: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -90,7 +90,12 @@ fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 fn pod(name: &str) -> PodSpec {
-    PodSpec { name: name.to_owned(), namespace: "default".to_owned(), uid: format!("uid-{name}"), attempt: 0 }
+    PodSpec {
+        name: name.to_owned(),
+        namespace: "default".to_owned(),
+        uid: format!("uid-{name}"),
+        ..PodSpec::default()
+    }
 }
 
 #[test]

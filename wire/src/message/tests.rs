@@ -88,8 +88,12 @@ fn responses_keep_their_golden_form() {
         r#"{"gc":{"released":[{"containerId":"c1","ifName":"eth0"}],"problems":[]}}"#,
     );
     assert_golden(
-        &Response::Status(StatusReply { ready: false, reason: Some("starting".into()) }),
+        &Response::Status(StatusReply { ready: false, reason: Some("starting".into()), limited: false }),
         r#"{"status":{"ready":false,"reason":"starting"}}"#,
+    );
+    assert_golden(
+        &Response::Status(StatusReply { ready: false, reason: Some("broken".into()), limited: true }),
+        r#"{"status":{"ready":false,"reason":"broken","limited":true}}"#,
     );
     for (kind, name) in [
         (RefusalKind::TryAgain, "tryAgain"),

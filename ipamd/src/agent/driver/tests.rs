@@ -1,18 +1,25 @@
 //! Tests of the driver with virtual time: the pool's timers, bounded waits, many ADDs, a slow cloud, a store that fails.
 
 use super::*;
+use crate::agent::gc;
+use crate::agent::grants::Grants;
 use crate::agent::handle::Stopping;
-use crate::store::{Rows, Store, spawn_writer};
+use crate::agent::kernel::NodeKernel;
+use crate::agent::reaper::Reaper;
+use crate::agent::recovered::Recovered;
+use crate::agent::status::{NodeStatus, Running};
+use crate::store::{Rows, Store, Table, spawn_forgetful_writer, spawn_writer};
 use spur_cloud::EniId;
 use spur_cloud::fake::{FakeCloud, World};
 use spur_ipamd_core::{AttachmentKey, EniTemplate, NodeFacts, PoolSettings, Record, Targets, Timings};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 struct Bed {
-    _dir: tempfile::TempDir,
+    _dir: TempDir,
     cloud: FakeCloud,
     handle: PoolHandle,
     stop: CancellationToken,
@@ -29,6 +36,13 @@ fn key(number: usize) -> AttachmentKey {
 
 impl Bed {
     fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _, _) = Store::open(dir.path(), |rows: &Rows| Ok(rows.clone())).unwrap();
+        Self::on(dir, spawn_writer(store).0)
+    }
+
+    /// With this store, which is in `dir`.
+    fn on(dir: TempDir, store: StoreHandle) -> Self {
         let mut world = World::new();
         let vpc = world.add_vpc("a", &["10.0.0.0/16".parse().unwrap()]);
         let subnet = world.add_subnet("a", &vpc, "zone-a", "10.0.1.0/24".parse().unwrap());
@@ -50,17 +64,20 @@ impl Bed {
             },
             timings: Timings::default(),
         };
-        Self::run(FakeCloud::new(world), settings, facts)
+        Self::run(dir, store, FakeCloud::new(world), settings, facts)
     }
 
-    fn run(cloud: FakeCloud, settings: PoolSettings, facts: NodeFacts) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, _, _) = Store::open(dir.path(), |rows: &Rows| Ok(rows.clone())).unwrap();
+    fn run(
+        dir: TempDir,
+        store: StoreHandle,
+        cloud: FakeCloud,
+        settings: PoolSettings,
+        facts: NodeFacts,
+    ) -> Self {
         let clock = Clock::starting_at(Duration::from_secs(1_700_000_000));
         let pool = Pool::new(settings, facts, Record::default(), 1, clock.now());
         let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
         let stop = CancellationToken::new();
-        let store = spawn_writer(store).0;
         let shared = Arc::new(cloud.clone());
         let parts = Parts { pool, clock, store, cloud: shared, wanted, stop: stop.clone() };
         let (handle, feedback, driver) = spawn(parts);
@@ -193,4 +210,34 @@ async fn an_idle_pool_asks_ec2_once_a_minute() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     let spent = bed.cloud.with(|world| world.calls().len()) - before;
     assert!((8..=12).contains(&spent), "{spent} calls in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c58_gc_goes_on_when_the_store_refuses_and_says_at_the_end_what_remained() {
+    let refused = |write: &crate::store::Write| {
+        let release = write.table == Table::Assignments && write.value.is_none();
+        release && (write.key.contains("/c1/") || write.key.contains("/c3/"))
+    };
+    let bed = Bed::on(tempfile::tempdir().unwrap(), spawn_forgetful_writer(refused));
+    for number in 0..5 {
+        granted(bed.add(number, 60).await);
+    }
+    let clock = Clock::starting_at(Duration::from_secs(1_700_000_000));
+    let grants = Arc::new(Grants::of(&Record::default(), clock));
+    let reaper = Reaper::new(Arc::new(NodeKernel::new()), Arc::clone(&grants));
+    let running = Running {
+        pool: bed.handle.clone(),
+        node: watch::channel(NodeStatus::unknown()).1,
+        node_address: Ipv4Addr::LOCALHOST,
+        recovered: Recovered::default(),
+    };
+    let view = bed.handle.view().await.unwrap();
+    let request = spur_wire::GcRequest { valid: Vec::new(), started_unix_ms: u64::MAX };
+    let reply = gc::collect(&running, &reaper, &grants, ("spur", &view, &request)).await;
+    let released: Vec<_> = reply.released.iter().map(|attachment| attachment.container_id.as_str()).collect();
+    assert_eq!(released, ["c0", "c2", "c4"], "those after a failure too");
+    assert_eq!(reply.problems.len(), 2, "{:?}", reply.problems);
+    for (problem, container) in reply.problems.iter().zip(["c1", "c3"]) {
+        assert!(problem.contains(container) && problem.contains("could not be stored"), "{problem}");
+    }
 }
