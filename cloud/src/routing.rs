@@ -9,8 +9,7 @@ use std::future::Future;
 /// Which route tables to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteTableQuery {
-    /// Those of these that exist: a filter, because EC2 gives no pages to a read by id, and one table that is gone must
-    /// not hide the others.
+    /// Those of these that exist: a filter, because a read by id fails as a whole when one of the tables is gone.
     ByIds(BTreeSet<RouteTableId>),
     /// All in the VPC that carry these tags; no tags means all.
     Tagged(VpcId, BTreeMap<String, String>),

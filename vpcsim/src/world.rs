@@ -106,17 +106,30 @@ impl World {
     /// # Errors
     /// All mistakes that there are; then nothing has changed.
     pub async fn set_faults(&self, text: &str) -> Result<(), Vec<Mistake>> {
-        let (set, followed) = {
+        self.change(|model, now| model.set_faults(now, text)).await
+    }
+
+    /// Changes the model from outside and waits until the network has followed.
+    async fn change<T>(&self, change: impl FnOnce(&mut Ec2, SimTime) -> T) -> T {
+        let (changed, followed) = {
             let mut model = self.model();
-            let set = model.set_faults(self.clock.now(), text);
-            (set, self.let_time_pass(&mut model))
+            let changed = change(&mut model, self.clock.now());
+            (changed, self.let_time_pass(&mut model))
         };
         self.changed.notify_one();
         if let Some(followed) = followed {
             // The fabric has logged what it could not do.
             let _ = followed.await;
         }
-        set
+        changed
+    }
+
+    /// Puts routes into tables, or takes them out, behind the back of whoever calls the API; packets follow at once.
+    ///
+    /// # Errors
+    /// All mistakes that there are; then nothing has changed.
+    pub async fn place_routes(&self, text: &str) -> Result<(), Vec<Mistake>> {
+        self.change(|model, now| model.place_routes(now, text)).await
     }
 
     /// A text of a node's metadata, without asking for a token.
@@ -175,6 +188,7 @@ fn tell(happening: &Happening) {
             tracing::info!(eni = %eni.id, node, mac = %eni.mac, "attached");
         }
         Happening::EniLeft { node, eni, .. } => tracing::info!(%eni, node, "detached"),
+        Happening::RoutesChanged => tracing::debug!("routes changed"),
         Happening::EniChanged { eni } => {
             tracing::debug!(eni = %eni.id, addresses = eni.secondary.len(), prefixes = eni.prefixes.len(), "changed");
         }

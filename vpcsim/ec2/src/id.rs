@@ -68,6 +68,19 @@ resource_id!(
     SecurityGroupId, "sg-"
 );
 
+resource_id!(
+    /// A route table.
+    RouteTableId, "rtb-"
+);
+resource_id!(
+    /// The association of a route table.
+    RouteTableAssociationId, "rtbassoc-"
+);
+resource_id!(
+    /// An internet gateway.
+    GatewayId, "igw-"
+);
+
 /// A hardware address: unicast, locally administered, written as EC2 writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac([u8; 6]);

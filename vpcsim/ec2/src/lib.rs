@@ -23,9 +23,17 @@ mod xml;
 
 pub use ec2::{Answer, Caller, Ec2};
 pub use fault::{Delivery, Fault, FaultView};
-pub use id::{AttachmentId, EniId, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
+pub use id::{
+    AttachmentId, EniId, GatewayId, InstanceId, Mac, RouteTableAssociationId, RouteTableId, SecurityGroupId,
+    SubnetId, VpcId,
+};
 pub use imds::{ImdsReply, ImdsRequest};
 pub use record::Record;
-pub use scenario::{Delays, Mistake, NodeSpec, Scenario, SecurityGroupSpec, SubnetSpec};
+pub use scenario::{
+    Delays, Mistake, NodeSpec, Quotas, RouteOrigin, RouteSpec, RouteTableSpec, Scenario, SecurityGroupSpec,
+    SubnetSpec,
+};
 pub use time::SimTime;
-pub use view::{AttachmentView, EniView, Happening, NodeView, State, SubnetView};
+pub use view::{
+    AttachmentView, EniView, Happening, NodeView, RouteTableView, RouteView, State, SubnetView, TargetView,
+};

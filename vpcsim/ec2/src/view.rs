@@ -2,8 +2,8 @@
 //! changing it changes nothing, and what happens later does not change it. Names of fields are part of what `vpcsim` prints,
 //! so they change only with a reason.
 
-use crate::id::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
-use ipnet::Ipv4Net;
+use crate::id::{EniId, GatewayId, InstanceId, Mac, RouteTableId, SecurityGroupId, SubnetId, VpcId};
+use ipnet::{IpNet, Ipv4Net};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -25,6 +25,10 @@ pub struct State {
     pub internet: Ipv4Addr,
     /// Subnets, in the scenario's order.
     pub subnets: Vec<SubnetView>,
+    /// The gateway to the internet.
+    pub internet_gateway: GatewayId,
+    /// Route tables by id, as they are: no settling shows here.
+    pub route_tables: BTreeMap<RouteTableId, RouteTableView>,
     /// Nodes, in the scenario's order.
     pub nodes: Vec<NodeView>,
     /// ENIs by id, unattached ones included.
@@ -42,12 +46,54 @@ pub struct SubnetView {
     pub zone: String,
     /// Its CIDR.
     pub cidr: Ipv4Net,
+    /// The table that it routes by, its own or the main one.
+    pub route_table: RouteTableId,
     /// The VPC router's address in it.
     pub gateway: Ipv4Addr,
     /// Addresses that can still be had.
     pub free: u32,
     /// Addresses that a fault keeps from everybody.
     pub held: u32,
+}
+
+/// A route table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouteTableView {
+    /// Its name in the scenario; empty if a call made it.
+    pub name: String,
+    /// Whether subnets without a table of their own route by it.
+    pub main: bool,
+    /// Its routes: local ones, those that were written, those that were propagated or advertised.
+    pub routes: Vec<RouteView>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouteView {
+    /// What it matches.
+    pub destination: IpNet,
+    /// Where it leads.
+    pub target: TargetView,
+    /// EC2's word for how it came into the table.
+    pub origin: &'static str,
+    /// `active` or `blackhole`.
+    pub state: &'static str,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TargetView {
+    /// Into the VPC.
+    Local,
+    /// To an ENI.
+    Eni(EniId),
+    /// To the internet gateway.
+    Internet,
+    /// Out of this world.
+    Foreign(String),
 }
 
 /// A node: an instance and what it may do.
@@ -151,4 +197,6 @@ pub enum Happening {
         /// The ENI as it is now.
         eni: Box<EniView>,
     },
+    /// A route table, an association or a CIDR of the VPC changed.
+    RoutesChanged,
 }

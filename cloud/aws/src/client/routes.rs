@@ -1,5 +1,5 @@
-//! Route tables: one paged read, and the writes. All reads ask for pages, by filter and not by id: EC2 refuses large
-//! answers in one piece ("Unpaginated and unqualified requests are not permitted"), and page sizes together with ids.
+//! Route tables: one paged read, and the writes. All reads ask for pages, because EC2 refuses large answers in one piece
+//! ("Unpaginated and unqualified requests are not permitted"), and by filter, because one id that is gone fails a read by id.
 
 use super::AwsCloud;
 use super::describe::more;

@@ -7,7 +7,7 @@ use crate::error::{ApiError, Code};
 use crate::form::Params;
 use crate::id::{EniId, SubnetId};
 use crate::world::eni::{NewEni, Wanted};
-use crate::world::{Spent, Tags, World};
+use crate::world::{Spent, World};
 use crate::xml::Xml;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -71,9 +71,7 @@ fn client_token(params: &mut Params) -> Result<Option<String>, ApiError> {
 
 fn read(world: &World, mut params: Params) -> Result<NewEni, ApiError> {
     let subnet: SubnetId = parse::id(&mut params, "SubnetId")?;
-    if !world.subnets.contains_key(&subnet) {
-        return Err(Code::SubnetNotFound.because(format!("The subnet ID '{subnet}' does not exist")));
-    }
+    parse::subnet(world, &subnet)?;
     let mut groups = parse::groups(world, &mut params)?;
     if groups.is_empty() {
         groups.extend(
@@ -83,7 +81,7 @@ fn read(world: &World, mut params: Params) -> Result<NewEni, ApiError> {
     let (primary, addresses) = addresses(&mut params)?;
     let wanted = wanted(&mut params, addresses)?;
     let description = params.text("Description").unwrap_or_default();
-    let tags = tag_specification(&mut params)?;
+    let tags = parse::tag_specification(&mut params, "network-interface")?;
     params.finish()?;
     Ok(NewEni { groups, description, primary, wanted, tags, ..NewEni::plain(subnet, BTreeSet::new()) })
 }
@@ -138,20 +136,6 @@ fn wanted(params: &mut Params, addresses: Vec<Ipv4Addr>) -> Result<Wanted, ApiEr
         return Err(ApiError::combination(message));
     }
     Ok(ways.pop().unwrap_or_default())
-}
-
-fn tag_specification(params: &mut Params) -> Result<Tags, ApiError> {
-    let mut all = Tags::new();
-    for mut item in params.structures("TagSpecification")? {
-        let kind = item.required("ResourceType")?;
-        if kind != "network-interface" {
-            let problem = "It is not a valid taggable resource type for this operation.";
-            return Err(item.invalid("ResourceType", &kind, problem));
-        }
-        all.extend(parse::tags(&mut item)?);
-        item.finish()?;
-    }
-    Ok(all)
 }
 
 pub(super) fn delete(world: &mut World, mut params: Params) -> Result<Xml, ApiError> {

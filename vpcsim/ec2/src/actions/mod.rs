@@ -13,6 +13,8 @@ mod interfaces;
 mod modify;
 mod page;
 mod parse;
+mod route_tables;
+mod routes;
 mod show;
 mod subnets;
 mod tags;
@@ -25,6 +27,7 @@ use crate::error::{ApiError, Code};
 use crate::form::Params;
 use crate::time::SimTime;
 use crate::world::World;
+use crate::world::routing::Wanted;
 use crate::xml::Xml;
 
 /// Performs an action, a read of the `past` if there is one; the content of its answer, without the envelope.
@@ -36,8 +39,13 @@ pub(crate) fn perform(
     action: Action,
     mut params: Params,
 ) -> Result<String, ApiError> {
-    let may_run_dry =
-        !matches!(action, Action::AssignPrivateIpAddresses | Action::UnassignPrivateIpAddresses);
+    let may_run_dry = !matches!(
+        action,
+        Action::AssignPrivateIpAddresses
+            | Action::UnassignPrivateIpAddresses
+            | Action::AssociateVpcCidrBlock
+            | Action::DisassociateVpcCidrBlock
+    );
     let dry = may_run_dry && params.flag("DryRun")?.unwrap_or(false);
     if dry {
         run(&mut world.clone(), past, seal, now, action, params)?;
@@ -56,18 +64,33 @@ fn run(
 ) -> Result<Xml, ApiError> {
     match action {
         Action::AssignPrivateIpAddresses => addresses::assign(world, params),
+        Action::AssociateRouteTable => route_tables::associate(world, params),
+        Action::AssociateVpcCidrBlock => vpcs::associate_cidr(world, params),
         Action::AttachNetworkInterface => attachment::attach(world, now, params),
         Action::CreateNetworkInterface => create::create(world, params),
+        Action::CreateRoute => routes::write(world, now, Wanted::New, params),
+        Action::CreateRouteTable => route_tables::create(world, now, params),
         Action::CreateTags => tags::create(world, params),
         Action::DeleteNetworkInterface => create::delete(world, params),
+        Action::DeleteRoute => routes::delete(world, now, params),
+        Action::DeleteRouteTable => route_tables::delete(world, params),
+        Action::DeleteTags => tags::delete(world, params),
         Action::DescribeInstances => instances::describe(past.unwrap_or(world), seal, params),
         Action::DescribeInstanceTypes => instance_types::describe(seal, params),
         Action::DescribeNetworkInterfaces => interfaces::describe(past.unwrap_or(world), seal, params),
+        Action::DescribeRouteTables => {
+            world.routing.count_read();
+            route_tables::describe(past.unwrap_or(world), seal, now, params)
+        }
         Action::DescribeSecurityGroups => groups::describe(past.unwrap_or(world), seal, params),
         Action::DescribeSubnets => subnets::describe(past.unwrap_or(world), seal, params),
         Action::DescribeVpcs => vpcs::describe(past.unwrap_or(world), seal, params),
         Action::DetachNetworkInterface => attachment::detach(world, now, params),
+        Action::DisassociateRouteTable => route_tables::disassociate(world, params),
+        Action::DisassociateVpcCidrBlock => vpcs::disassociate_cidr(world, params),
         Action::ModifyNetworkInterfaceAttribute => modify::modify(world, params),
+        Action::ReplaceRoute => routes::write(world, now, Wanted::Replaced, params),
+        Action::ReplaceRouteTableAssociation => route_tables::replace_association(world, params),
         Action::UnassignPrivateIpAddresses => addresses::unassign(world, params),
     }
 }

@@ -4,7 +4,10 @@
 
 use crate::error::{ApiError, Code};
 use crate::form::Params;
-use crate::id::{AttachmentId, EniId, InstanceId, SecurityGroupId, SubnetId, VpcId};
+use crate::id::{
+    AttachmentId, EniId, GatewayId, InstanceId, RouteTableAssociationId, RouteTableId, SecurityGroupId,
+    SubnetId, VpcId,
+};
 use crate::world::{Tags, World};
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
@@ -48,6 +51,9 @@ ids! {
     SubnetId SubnetMalformed,
     VpcId VpcMalformed,
     SecurityGroupId GroupMalformed,
+    RouteTableId RouteTableMalformed,
+    RouteTableAssociationId AssociationMalformed,
+    GatewayId GatewayMalformed,
 }
 
 pub(super) fn id<T: Id>(params: &mut Params, name: &str) -> Result<T, ApiError> {
@@ -131,6 +137,39 @@ pub(super) fn tags(params: &mut Params) -> Result<Tags, ApiError> {
         return Err(Code::TagLimitExceeded.because(format!("More than {MAX_TAGS} tags specified.")));
     }
     Ok(tags)
+}
+
+/// The tags of `TagSpecification.N`, which must be for this type of resource.
+pub(super) fn tag_specification(params: &mut Params, of: &str) -> Result<Tags, ApiError> {
+    let mut all = Tags::new();
+    for mut item in params.structures("TagSpecification")? {
+        let kind = item.required("ResourceType")?;
+        if kind != of {
+            let problem = "It is not a valid taggable resource type for this operation.";
+            return Err(item.invalid("ResourceType", &kind, problem));
+        }
+        all.extend(tags(&mut item)?);
+        item.finish()?;
+    }
+    Ok(all)
+}
+
+/// The VPC of this id, which must be the world's.
+pub(super) fn vpc(world: &World, id: &VpcId) -> Result<(), ApiError> {
+    let missing = || Code::VpcNotFound.because(format!("The vpc ID '{id}' does not exist"));
+    (world.vpc.id == *id).then_some(()).ok_or_else(missing)
+}
+
+/// A subnet that must exist.
+pub(super) fn subnet(world: &World, id: &SubnetId) -> Result<(), ApiError> {
+    let missing = || Code::SubnetNotFound.because(format!("The subnet ID '{id}' does not exist"));
+    world.subnets.contains_key(id).then_some(()).ok_or_else(missing)
+}
+
+/// The internet gateway of this id, which must be the world's.
+pub(super) fn gateway(world: &World, id: &GatewayId) -> Result<(), ApiError> {
+    let missing = || Code::GatewayNotFound.because(format!("The gateway ID '{id}' does not exist"));
+    (world.routing.internet == *id).then_some(()).ok_or_else(missing)
 }
 
 /// Refuses parameters that EC2 knows and this world has no meaning for, so that nobody believes they had an effect.

@@ -6,6 +6,7 @@ use super::*;
 use crate::scenario::Scenario;
 use crate::time::SimTime;
 use crate::world::eni::{NewEni, Wanted};
+use crate::world::routing::Associated;
 use std::time::Duration;
 
 fn world() -> World {
@@ -13,6 +14,13 @@ fn world() -> World {
 name: test
 vpc: {cidrs: [10.0.0.0/16]}
 subnets: [{name: a, zone: eu-central-1a, cidr: 10.0.0.0/24}]
+routeTables:
+  - name: all
+    main: true
+    subnets: [a]
+    routes:
+      - {destination: 192.168.0.0/16, target: n1}
+      - {destination: '2001:db8::/32', target: n1}
 nodes: [{name: n1, type: m5.large, subnet: a}]
 ";
     World::new(&Scenario::parse(scenario).unwrap(), SimTime(Duration::from_secs(1_780_000_000)))
@@ -42,6 +50,11 @@ fn every_known_filter_has_values() {
     assert_eq!(without_values(subnets::FILTERS, |name| subnets::values(&world, subnet, name)), none);
     assert_eq!(without_values(groups::FILTERS, |name| groups::values(&world, group, name)), none);
     assert_eq!(without_values(vpcs::FILTERS, |name| vpcs::values(&world, name)), none);
+    let table = world.routing.tables.keys().next().unwrap().clone();
+    world.associate(&table, Associated::Internet).unwrap();
+    let table = world.table(&table).unwrap();
+    let seen = (table, world.routes(table));
+    assert_eq!(without_values(route_tables::FILTERS, |name| route_tables::values(&world, &seen, name)), none);
     let types =
         without_values(instance_types::FILTERS, |name| instance_types::values("m5.large", &limits, name));
     assert_eq!(types, none);

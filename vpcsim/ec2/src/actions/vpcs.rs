@@ -1,6 +1,6 @@
-//! DescribeVpcs: the one VPC of the scenario, with all its CIDRs associated from the beginning. The first is the primary one
-//! and stands alone in `cidrBlock`; only the association set has them all, and a client that reads the first alone misses
-//! addresses of the VPC.
+//! DescribeVpcs: the one VPC of the scenario. The first CIDR is the primary one and stands alone in `cidrBlock`; only the
+//! association set has them all, and a client that reads the first alone misses addresses of the VPC. Secondary CIDRs come
+//! and go by AssociateVpcCidrBlock and DisassociateVpcCidrBlock: at once, though the answers say that it is under way.
 
 use super::filter::Filters;
 use super::page::{Page, USUAL};
@@ -9,9 +9,9 @@ use crate::action::Action;
 use crate::error::{ApiError, Code};
 use crate::form::Params;
 use crate::id::VpcId;
-use crate::random::seal as seal_of;
 use crate::world::World;
 use crate::xml::Xml;
+use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 
 pub(super) const FILTERS: &[&str] =
@@ -54,14 +54,54 @@ fn show_vpc(xml: &mut Xml, world: &World) {
     if let Some(cidr) = vpc.cidrs.first() {
         xml.text("cidrBlock", cidr);
     }
-    xml.list("cidrBlockAssociationSet", &vpc.cidrs, |xml, cidr| {
-        let association = seal_of(0, format!("{}/{cidr}", vpc.id).as_bytes());
-        xml.text("associationId", format!("vpc-cidr-assoc-0{association:016x}"));
-        xml.text("cidrBlock", cidr);
-        xml.element("cidrBlockState", |xml| xml.text("state", "associated"));
-    });
+    xml.list("cidrBlockAssociationSet", &vpc.cidrs, |xml, cidr| association(xml, world, cidr, "associated"));
     xml.text("dhcpOptionsId", "default");
     xml.text("instanceTenancy", "default");
     xml.text("isDefault", false);
     show::tags(xml, &vpc.tags);
+}
+
+fn association(xml: &mut Xml, world: &World, cidr: &Ipv4Net, state: &str) {
+    xml.text("associationId", world.cidr_association(cidr));
+    xml.text("cidrBlock", cidr);
+    xml.element("cidrBlockState", |xml| xml.text("state", state));
+}
+
+/// Parameters of AssociateVpcCidrBlock that EC2 knows and this world has no meaning for.
+const UNSUPPORTED: &[&str] = &[
+    "AmazonProvidedIpv6CidrBlock",
+    "Ipv4IpamPoolId",
+    "Ipv4NetmaskLength",
+    "Ipv6CidrBlock",
+    "Ipv6CidrBlockNetworkBorderGroup",
+    "Ipv6IpamPoolId",
+    "Ipv6NetmaskLength",
+    "Ipv6Pool",
+];
+
+pub(super) fn associate_cidr(world: &mut World, mut params: Params) -> Result<Xml, ApiError> {
+    parse::unsupported(&params, UNSUPPORTED)?;
+    let vpc: VpcId = parse::id(&mut params, "VpcId")?;
+    let text = params.required("CidrBlock")?;
+    params.finish()?;
+    parse::vpc(world, &vpc)?;
+    let cidr: Ipv4Net =
+        text.parse().map_err(|_| ApiError::invalid("CidrBlock", &text, "This is not a valid CIDR block."))?;
+    let cidr = cidr.trunc();
+    world.add_cidr(cidr)?;
+    Ok(associated(world, &cidr, "associating"))
+}
+
+pub(super) fn disassociate_cidr(world: &mut World, mut params: Params) -> Result<Xml, ApiError> {
+    let id = params.required("AssociationId")?;
+    params.finish()?;
+    let cidr = world.remove_cidr(&id)?;
+    Ok(associated(world, &cidr, "disassociating"))
+}
+
+fn associated(world: &World, cidr: &Ipv4Net, state: &str) -> Xml {
+    let mut xml = Xml::default();
+    xml.element("cidrBlockAssociation", |xml| association(xml, world, cidr, state));
+    xml.text("vpcId", &world.vpc.id);
+    xml
 }

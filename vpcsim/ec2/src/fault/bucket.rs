@@ -38,16 +38,28 @@ impl Figures {
             Action::DescribeInstances
             | Action::DescribeInstanceTypes
             | Action::DescribeNetworkInterfaces
+            | Action::DescribeRouteTables
             | Action::DescribeSecurityGroups
             | Action::DescribeSubnets
             | Action::DescribeVpcs => Self::of_tokens(100, 20),
-            Action::CreateTags => Self::of_tokens(100, 10),
+            Action::CreateTags | Action::DeleteTags => Self::of_tokens(100, 10),
             Action::AssignPrivateIpAddresses
             | Action::CreateNetworkInterface
             | Action::DeleteNetworkInterface
             | Action::ModifyNetworkInterfaceAttribute
             | Action::UnassignPrivateIpAddresses => Self::of_tokens(100, 5),
-            Action::AttachNetworkInterface | Action::DetachNetworkInterface => Self::of_tokens(50, 5),
+            Action::AssociateRouteTable
+            | Action::AssociateVpcCidrBlock
+            | Action::AttachNetworkInterface
+            | Action::CreateRoute
+            | Action::CreateRouteTable
+            | Action::DeleteRoute
+            | Action::DeleteRouteTable
+            | Action::DetachNetworkInterface
+            | Action::DisassociateRouteTable
+            | Action::DisassociateVpcCidrBlock
+            | Action::ReplaceRoute
+            | Action::ReplaceRouteTableAssociation => Self::of_tokens(50, 5),
         }
     }
 }

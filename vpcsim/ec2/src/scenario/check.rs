@@ -25,6 +25,8 @@ const fn net(a: u8, b: u8, c: u8, d: u8, len: u8) -> Ipv4Net {
 pub(super) fn check(reader: &mut Reader, scenario: &Scenario) {
     vpc(reader, scenario);
     subnets(reader, scenario);
+    super::routes::check(reader, scenario);
+    unique(reader, "routeTables", scenario.route_tables.iter().map(|table| table.name.as_str()));
     nodes(reader, scenario);
     if scenario.vpc_cidrs.iter().any(|cidr| cidr.contains(&scenario.internet)) {
         let problem = format!("is {}, inside the VPC; expected an address outside it", scenario.internet);

@@ -5,6 +5,7 @@
 mod check;
 mod faults;
 mod read;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use crate::fault::Fault;
 pub(crate) use faults::{Known, parse as parse_faults};
 use ipnet::Ipv4Net;
 use read::Reader;
+pub(crate) use routes::parse_placements;
+pub use routes::{RouteOrigin, RouteSpec, RouteTableSpec};
 use serde::Serialize;
 use spur_quotas::InstanceLimits;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,8 +49,12 @@ pub struct Scenario {
     pub security_groups: Vec<SecurityGroupSpec>,
     /// Subnets.
     pub subnets: Vec<SubnetSpec>,
+    /// Route tables; without a main one among them, there is one all the same.
+    pub route_tables: Vec<RouteTableSpec>,
     /// Nodes.
     pub nodes: Vec<NodeSpec>,
+    /// How much of what there may be.
+    pub quotas: Quotas,
     /// How long things take.
     pub delays: Delays,
     /// A host on the internet side.
@@ -97,6 +104,13 @@ pub struct NodeSpec {
     pub tags: BTreeMap<String, String>,
 }
 
+/// How much of what there may be, where EC2 lets an account choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Quotas {
+    /// Routes of a table, IPv4 and IPv6 apart, without those that were propagated or advertised.
+    pub routes_per_table: usize,
+}
+
 /// How long things take that EC2 does in the background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Delays {
@@ -104,6 +118,8 @@ pub struct Delays {
     pub attach: Duration,
     /// From DetachNetworkInterface until the netdev is gone.
     pub detach: Duration,
+    /// For how long reads of a route table flip-flop after a write.
+    pub route_settle: Duration,
 }
 
 /// Most nodes of a scenario; more would be a typing error on one machine.

@@ -2,7 +2,9 @@
 //! harmless, so that one run over the file finds all there is to find. What was read is used only if nothing was wrong. What
 //! needs two values to be seen is in `check.rs`.
 
-use super::{Delays, MAX_NODES, Mistake, NodeSpec, Scenario, SecurityGroupSpec, SubnetSpec, faults};
+use super::{
+    Delays, MAX_NODES, Mistake, NodeSpec, Quotas, Scenario, SecurityGroupSpec, SubnetSpec, faults, routes,
+};
 use crate::action::Action;
 use ipnet::Ipv4Net;
 use serde_json::{Map, Value};
@@ -13,6 +15,10 @@ use std::time::Duration;
 
 /// Longest wait that a scenario may ask for: an hour is more than EC2 ever takes.
 const MAX_DELAY_MILLIS: u64 = 3_600_000;
+
+/// Routes per table and family: what every account has, and what EC2 raises it to at most.
+const USUAL_ROUTES: usize = 500;
+const MOST_ROUTES: usize = 1_000;
 
 /// Names become parts of names of network namespaces.
 const NAME: &str = "a name of 1 to 32 lower-case letters, digits and '-', not beginning or ending with '-'";
@@ -135,7 +141,7 @@ impl Reader {
         texts
     }
 
-    fn tags(&mut self, section: &Section<'_>) -> BTreeMap<String, String> {
+    pub(super) fn tags(&mut self, section: &Section<'_>) -> BTreeMap<String, String> {
         let expected = "a mapping of up to 50 tags, text to text";
         let parse = |value: &Value| {
             let entries = value.as_object().filter(|entries| entries.len() <= 50).ok_or(expected)?;
@@ -155,7 +161,9 @@ pub(super) fn scenario(reader: &mut Reader, document: &Value) -> Option<Scenario
         "vpc",
         "securityGroups",
         "subnets",
+        "routeTables",
         "nodes",
+        "quotas",
         "delays",
         "internet",
         "faults",
@@ -172,7 +180,9 @@ pub(super) fn scenario(reader: &mut Reader, document: &Value) -> Option<Scenario
     let vpc_cidrs = reader.texts(cidrs, cidr);
     let security_groups = security_groups(reader, &top);
     let subnets = subnets(reader, &top);
+    let route_tables = routes::tables(reader, &top);
     let nodes = nodes(reader, &top);
+    let quotas = quotas(reader, &top);
     let delays = delays(reader, &top);
     let internet = reader.section("internet", top.find("internet"), &["address"]);
     let internet = reader.read(&internet, "address", Some(Ipv4Addr::new(198, 51, 100, 1)), address);
@@ -190,7 +200,9 @@ pub(super) fn scenario(reader: &mut Reader, document: &Value) -> Option<Scenario
         vpc_cidrs,
         security_groups,
         subnets,
+        route_tables,
         nodes,
+        quotas,
         delays,
         internet: internet?,
         faults,
@@ -257,8 +269,21 @@ fn node(reader: &mut Reader, path: &str, item: &Value) -> Option<NodeSpec> {
     Some(NodeSpec { name: node_name?, instance_type, limits, subnet: subnet?, security_groups, denied, tags })
 }
 
+fn quotas(reader: &mut Reader, top: &Section<'_>) -> Quotas {
+    let section = reader.section("quotas", top.find("quotas"), &["routesPerTable"]);
+    let parse = |value: &Value| {
+        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+        number
+            .filter(|number| (1..=MOST_ROUTES).contains(number))
+            .ok_or_else(|| format!("a number from 1 to {MOST_ROUTES}, the most that EC2 gives"))
+    };
+    let routes_per_table = reader.read(&section, "routesPerTable", Some(USUAL_ROUTES), parse);
+    Quotas { routes_per_table: routes_per_table.unwrap_or(USUAL_ROUTES) }
+}
+
 fn delays(reader: &mut Reader, top: &Section<'_>) -> Delays {
-    let section = reader.section("delays", top.find("delays"), &["attachMillis", "detachMillis"]);
+    let section =
+        reader.section("delays", top.find("delays"), &["attachMillis", "detachMillis", "routeSettleMillis"]);
     let mut millis = |key, default| {
         let parse = |value: &Value| {
             let range: RangeInclusive<u64> = 0..=MAX_DELAY_MILLIS;
@@ -269,7 +294,11 @@ fn delays(reader: &mut Reader, top: &Section<'_>) -> Delays {
         };
         Duration::from_millis(reader.read(&section, key, Some(default), parse).unwrap_or(default))
     };
-    Delays { attach: millis("attachMillis", 500), detach: millis("detachMillis", 500) }
+    Delays {
+        attach: millis("attachMillis", 500),
+        detach: millis("detachMillis", 500),
+        route_settle: millis("routeSettleMillis", 0),
+    }
 }
 
 pub(super) fn name(value: &Value) -> Result<String, String> {

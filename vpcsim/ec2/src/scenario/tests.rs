@@ -39,7 +39,11 @@ fn a_good_scenario_is_read_with_its_defaults() {
     assert!(scenario.nodes[1].denied.contains("CreateTags"));
     assert_eq!(
         scenario.delays,
-        Delays { attach: Duration::from_millis(10), detach: Duration::from_millis(500) }
+        Delays {
+            attach: Duration::from_millis(10),
+            detach: Duration::from_millis(500),
+            route_settle: Duration::ZERO
+        }
     );
 }
 
@@ -148,4 +152,59 @@ fn a_file_that_is_no_mapping_is_refused_with_one_clear_word() {
     }
     // An empty file has everything missing.
     assert!(mistakes("").iter().any(|line| line.starts_with("name: is missing")));
+}
+
+#[test]
+fn route_tables_are_read_with_their_defaults_and_what_they_name_must_exist() {
+    let tables = "
+routeTables:
+  - {name: usual, main: true}
+  - {name: own, subnets: [b], internet: false, routes: [{destination: 172.16.0.0/12, target: n1, origin: advertised}]}
+quotas: {routesPerTable: 1000}
+";
+    let scenario = Scenario::parse(&format!("{GOOD}{tables}")).unwrap();
+    let [usual, own] = &scenario.route_tables[..] else { panic!("{:?}", scenario.route_tables) };
+    assert_eq!(
+        (usual.is_main, usual.has_internet, own.is_main, own.has_internet),
+        (true, true, false, false)
+    );
+    assert_eq!(own.routes[0].origin, RouteOrigin::Advertised);
+    assert_eq!(scenario.quotas, Quotas { routes_per_table: 1_000 });
+    for (good, bad, expected) in [
+        (
+            "main: true",
+            "main: true, subnets: [b]",
+            "routeTables[1].subnets[0]: is \"b\", which has the table \"usual\" already",
+        ),
+        (
+            "subnets: [b]",
+            "subnets: [c]",
+            "routeTables[1].subnets[0]: is \"c\"; expected the name of a subnet",
+        ),
+        ("subnets: [b]", "main: true", "routeTables[1].main: is true again; expected one main table"),
+        ("name: own", "name: usual", "routeTables[1].name: is \"usual\" again; expected a name of its own"),
+        (
+            "target: n1",
+            "target: n9",
+            "routeTables[1].routes[0].target: is \"n9\"; expected internet, the name of a node, or an id such as tgw-0123456789abcdef0",
+        ),
+        (
+            "172.16.0.0/12",
+            "172.16.0.1/12",
+            "routeTables[1].routes[0].destination: is \"172.16.0.1/12\"; expected no bits behind the prefix: 172.16.0.0/12",
+        ),
+        (
+            "advertised",
+            "invented",
+            "routeTables[1].routes[0].origin: is \"invented\"; expected created, propagated or advertised",
+        ),
+        (
+            "1000",
+            "1001",
+            "quotas.routesPerTable: is 1001; expected a number from 1 to 1000, the most that EC2 gives",
+        ),
+    ] {
+        assert!(tables.contains(good), "{good}");
+        assert_eq!(mistakes(&format!("{GOOD}{}", tables.replace(good, bad))), [expected], "{bad}");
+    }
 }

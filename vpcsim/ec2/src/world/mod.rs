@@ -1,4 +1,4 @@
-//! The world behind the API: VPC, subnets, groups, instances, ENIs, and what is on its way. Actions read and change it;
+//! The world behind the API: VPC, subnets, route tables, groups, instances, ENIs, and what is on its way. Actions read and change it;
 //! only this module and its children keep its invariants: an address belongs to one ENI, a subnet's books agree with its
 //! ENIs, an attachment names an instance that exists. Cloneable as a whole, which is how a dry run runs dry.
 
@@ -7,6 +7,7 @@ mod attach;
 pub(crate) mod eni;
 mod mishap;
 pub(crate) mod pace;
+pub(crate) mod routing;
 pub(crate) mod subnet;
 mod view;
 
@@ -18,6 +19,7 @@ use crate::view::Happening;
 use eni::{Attachment, AttachmentStatus, Eni, NewEni};
 use ipnet::Ipv4Net;
 use pace::Pace;
+use routing::Routing;
 use spur_quotas::InstanceLimits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -41,6 +43,7 @@ pub(crate) struct World {
     /// Client tokens of creations that succeeded: what was asked, and what came of it.
     pub(crate) tokens: BTreeMap<String, Spent>,
     pub(crate) delays: Delays,
+    pub(crate) routing: Routing,
     pub(crate) random: Random,
     pub(crate) launched: SimTime,
     pace: Pace,
@@ -123,6 +126,7 @@ impl World {
             enis: BTreeMap::new(),
             tokens: BTreeMap::new(),
             delays: scenario.delays,
+            routing: Routing::new(scenario),
             random,
             launched: now,
             pace: Pace::Usual,
@@ -133,6 +137,7 @@ impl World {
         for (ordinal, node) in scenario.nodes.iter().enumerate() {
             world.launch(ordinal, node);
         }
+        world.found_tables(scenario);
         world
     }
 

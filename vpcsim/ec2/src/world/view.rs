@@ -5,8 +5,11 @@
 
 use super::World;
 use super::eni::Eni;
+use super::routing::{RouteTable, Target};
 use crate::id::EniId;
-use crate::view::{AttachmentView, EniView, NodeView, State, SubnetView};
+use crate::view::{
+    AttachmentView, EniView, NodeView, RouteTableView, RouteView, State, SubnetView, TargetView,
+};
 
 impl World {
     pub(crate) fn state(&self) -> State {
@@ -17,6 +20,10 @@ impl World {
             name: subnet.name.clone(),
             zone: subnet.zone.clone(),
             cidr: subnet.cidr(),
+            route_table: self
+                .table_of(&subnet.id)
+                .map(|table| table.id.clone())
+                .expect("there is always a main table"),
             gateway: subnet.gateway(),
             free: subnet.free(),
             held: subnet.held(),
@@ -41,8 +48,35 @@ impl World {
             vpc_cidrs: self.vpc.cidrs.clone(),
             internet: self.internet,
             subnets: subnets.collect(),
+            internet_gateway: self.routing.internet.clone(),
+            route_tables: self
+                .routing
+                .tables
+                .values()
+                .map(|table| (table.id.clone(), self.show_table(table)))
+                .collect(),
             nodes: nodes.collect(),
             enis: self.enis.values().map(|eni| (eni.id.clone(), self.show(eni))).collect(),
+        }
+    }
+
+    fn show_table(&self, table: &RouteTable) -> RouteTableView {
+        let routes = self.routes(table).into_iter().map(|route| RouteView {
+            destination: route.destination,
+            target: match route.target {
+                Target::Local => TargetView::Local,
+                Target::Eni(id) => TargetView::Eni(id),
+                Target::Internet => TargetView::Internet,
+                Target::Foreign(id) => TargetView::Foreign(id),
+            },
+            origin: route.origin.text(),
+            state: if route.is_active { "active" } else { "blackhole" },
+        });
+        RouteTableView {
+            name: table.name.clone(),
+            main: table.is_main(),
+            routes: routes.collect(),
+            tags: table.tags.clone(),
         }
     }
 
