@@ -71,7 +71,7 @@ impl Bench {
     }
 
     fn place(&mut self, routes: &str) {
-        self.lab.ec2.place_routes(self.lab.now, routes).unwrap();
+        self.lab.ec2.place_routes(self.lab.now, routes).expect("a placement without mistakes");
     }
 }
 
