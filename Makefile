@@ -18,10 +18,12 @@ CARGO := cargo
 NODES ?= 3
 PODS ?= 12
 TYPE ?= m5.large
+STEPS ?= 10000000
+SEED ?= 1000
 # Passed as a word: to bash, SECONDS is a clock.
 SECONDS ?= 60
 
-.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci replay fuzz bench clean
+.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci replay fuzz soak bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -66,6 +68,10 @@ localstack: build ## The cloud layer against a real LocalStack
 
 fuzz: ## Fuzz all that reads bytes of others for SECONDS=60 in total; needs Rust nightly
 	@fuzz/run $(SECONDS)
+
+soak: ## The address pool against a simulated cloud with all faults, on all cores: STEPS=10000000 SEED=1000
+	@SPUR_SIM_STEPS=$(STEPS) SPUR_SIM_SEED=$(SEED) $(CARGO) test --release --locked --quiet -p spur-ipamd-core --test simulation soak::soak \
+		-- --exact --ignored --nocapture
 
 fmt: ## Format check
 	@$(CARGO) fmt --all --check

@@ -118,8 +118,18 @@ impl World {
     /// Starts an instance with a primary ENI in the subnet; its id is `i-<name>`. None if the type is not in the built-in
     /// table, or the subnet is unknown or full.
     pub fn add_instance(&mut self, name: &str, instance_type: &str, subnet: &SubnetId) -> Option<InstanceId> {
+        self.add_machine(name, instance_type, spur_quotas::builtin(instance_type)?, subnet)
+    }
+
+    /// Starts an instance of a type that may be made up. None if the subnet is unknown or full.
+    pub fn add_machine(
+        &mut self,
+        name: &str,
+        instance_type: &str,
+        limits: InstanceLimits,
+        subnet: &SubnetId,
+    ) -> Option<InstanceId> {
         let id: InstanceId = format!("i-{name}").parse().ok()?;
-        let limits = spur_quotas::builtin(instance_type)?;
         let home = self.subnets.get(subnet)?.clone();
         let instance_type: InstanceType = instance_type.parse().ok()?;
         let eni = self.primary_eni(&home, &id)?;
@@ -183,6 +193,11 @@ impl World {
             }
         }
         self.changed();
+    }
+
+    /// An ENI is gone from one moment to the next, attached or not, as when somebody removes it by hand.
+    pub fn vanish(&mut self, eni: &EniId) {
+        self.forget(eni);
     }
 
     /// How long an attachment and a detachment take from now on.

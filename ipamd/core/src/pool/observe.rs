@@ -226,7 +226,12 @@ impl Pool {
             Phase::Leaving(Leaving::Detaching) => self.look(id, "the detachment"),
             Phase::Leaving(_) => {}
             Phase::Attaching { .. } | Phase::Ready if !settled && !lost => self.look(id, "the attachment"),
-            Phase::Attaching { .. } | Phase::Ready if live > 0 || cooling > 0 || !loose => self.gone(id),
+            Phase::Attaching { .. } | Phase::Ready if live > 0 || !loose => self.gone(id),
+            // It goes when nothing on it rests any more; until then it is nobody's, but not forgotten.
+            Phase::Attaching { .. } | Phase::Ready if cooling > 0 => {
+                self.enis.entry(id.clone()).and_modify(|eni| eni.lost = true);
+                self.look(id, "the attachment");
+            }
             Phase::Attaching { .. } | Phase::Ready => {
                 self.out.push(Action::Report(Finding::EniGone { eni: id.clone() }));
                 self.enis.entry(id.clone()).and_modify(|eni| eni.attachment = None);

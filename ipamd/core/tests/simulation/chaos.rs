@@ -7,16 +7,26 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(crate) struct Chaos {
     pub(crate) name: &'static str,
+    /// Nodes that share the subnets.
+    pub(crate) nodes: usize,
     /// A call is refused.
     pub(crate) refuse: u32,
     /// A call takes effect, its answer is lost.
     pub(crate) lose: u32,
     /// The answer is given up before the call takes effect.
     pub(crate) late: u32,
+    /// An attachment takes much longer than it should, or does not end while anybody waits.
+    pub(crate) hang: u32,
     /// A transaction fails.
     pub(crate) store_fails: u32,
+    /// The kernel refuses a change.
+    pub(crate) kernel_fails: u32,
     /// The process dies instead of a step.
     pub(crate) crash: u32,
+    /// The process stands still for a while, as on a machine that is suspended: time passes, and nothing is heard.
+    pub(crate) freeze: u32,
+    /// The operator changes the settings.
+    pub(crate) reload: u32,
     /// Somebody else changes something.
     pub(crate) meddle: u32,
     /// Longest call.
@@ -31,11 +41,16 @@ impl Chaos {
     pub(crate) fn calm() -> Self {
         Self {
             name: "calm",
+            nodes: 1,
             refuse: 0,
             lose: 0,
             late: 0,
+            hang: 0,
             store_fails: 0,
+            kernel_fails: 0,
             crash: 0,
+            freeze: 0,
+            reload: 0,
             meddle: 0,
             call: Duration::from_millis(500),
             lag: Duration::ZERO,
@@ -44,7 +59,17 @@ impl Chaos {
     }
 
     pub(crate) fn flaky() -> Self {
-        Self { name: "flaky", refuse: 100, lose: 60, late: 80, store_fails: 20, ..Self::calm() }
+        Self {
+            name: "flaky",
+            refuse: 100,
+            lose: 60,
+            late: 80,
+            hang: 100,
+            store_fails: 20,
+            kernel_fails: 50,
+            reload: 3,
+            ..Self::calm()
+        }
     }
 
     pub(crate) fn stale() -> Self {
@@ -53,6 +78,7 @@ impl Chaos {
             refuse: 30,
             lose: 60,
             crash: 3,
+            reload: 3,
             lag: Duration::from_secs(10),
             call: Duration::from_secs(3),
             ..Self::calm()
@@ -65,14 +91,54 @@ impl Chaos {
             refuse: 30,
             lose: 40,
             late: 30,
+            hang: 50,
             store_fails: 10,
+            kernel_fails: 20,
             crash: 20,
+            freeze: 2,
+            reload: 3,
             call: Duration::from_secs(3),
             ..Self::calm()
         }
     }
 
     pub(crate) fn cramped() -> Self {
-        Self { name: "cramped", refuse: 30, lose: 30, crash: 5, meddle: 15, cramped: true, ..Self::calm() }
+        Self {
+            name: "cramped",
+            nodes: 2,
+            refuse: 30,
+            lose: 30,
+            crash: 5,
+            reload: 3,
+            meddle: 15,
+            cramped: true,
+            ..Self::calm()
+        }
+    }
+
+    /// All at once, on several nodes.
+    pub(crate) fn shared() -> Self {
+        Self {
+            name: "shared",
+            nodes: 3,
+            refuse: 40,
+            lose: 40,
+            late: 30,
+            hang: 30,
+            store_fails: 10,
+            kernel_fails: 20,
+            crash: 10,
+            freeze: 2,
+            reload: 5,
+            meddle: 10,
+            call: Duration::from_secs(2),
+            lag: Duration::from_secs(8),
+            cramped: true,
+        }
+    }
+
+    /// The same world at rest.
+    pub(crate) fn over(&self) -> Self {
+        Self { name: self.name, nodes: self.nodes, cramped: self.cramped, ..Self::calm() }
     }
 }

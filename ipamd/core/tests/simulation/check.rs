@@ -1,117 +1,27 @@
-//! The rules, and the random operations that try to break them.
+//! The rules, checked from outside: on what the cloud, the kernel, the store and the pods know, never on what the pool believes.
 
 use crate::harness::{Pod, Sim};
 use spur_cloud::fake::Fault;
-use spur_cloud::{AddressRequest, CloudError, Eni, EniId, ErrorClass};
-use spur_ipamd_core::{AttachmentKey, CallDone, CloudCall, Event, Finding};
+use spur_cloud::{CloudError, Eni, EniId, ErrorClass};
+use spur_ipamd_core::{AttachmentKey, CallDone, CloudCall, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 impl Sim {
-    /// One operation of the world, or time.
-    pub(crate) fn random_step(&mut self) {
-        if self.chance(self.chaos.crash) {
-            return self.crash();
-        }
-        if self.chance(self.chaos.meddle) {
-            self.meddle();
-        }
-        // Waves of load: for a while mostly pods come, for a while mostly they go.
-        let (come, go) = if (self.steps / 300).is_multiple_of(2) { (200, 60) } else { (60, 200) };
-        match self.rng.bits() % 1000 {
-            dice if dice < come => self.come(),
-            dice if dice < come + go => self.go(),
-            dice if dice < come + go + 10 => self.cancel_one(),
-            _ => self.next(),
-        }
-    }
-
-    pub(crate) fn come(&mut self) {
-        let key = AttachmentKey {
-            network: "n".into(),
-            container_id: format!("c{}", self.rng.bits() % 40),
-            if_name: "eth0".into(),
-        };
-        if self.pods.contains_key(&key) {
-            return self.next();
-        }
-        self.add(key);
-    }
-
-    pub(crate) fn add(&mut self, key: AttachmentKey) {
-        let ticket = self.ticket();
-        self.pods.insert(key.clone(), Pod::Adding { ticket });
-        self.feed(Event::Add { ticket, attachment: key, pod: None, sandbox: None });
-    }
-
-    fn some_pod(&mut self, wanted: impl Fn(&Pod) -> bool) -> Option<(AttachmentKey, Pod)> {
-        let fits: Vec<_> = self.pods.iter().filter(|(_, pod)| wanted(pod)).collect();
-        let count = u64::try_from(fits.len()).unwrap().max(1);
-        let at = usize::try_from(self.rng.bits() % count).unwrap();
-        fits.get(at).map(|(key, pod)| ((*key).clone(), (*pod).clone()))
-    }
-
-    fn go(&mut self) {
-        match self.some_pod(|pod| !matches!(pod, Pod::Deleting { .. })) {
-            // A DEL may overtake its ADD; the ADD is answered with a refusal then, and the pod is still to be deleted.
-            Some((key, Pod::Adding { ticket })) => {
-                self.feed(Event::Cancel { ticket });
-                if matches!(self.pods.get(&key), Some(Pod::Adding { .. })) {
-                    self.broken.push(format!("{key} was cancelled and got no answer"));
-                }
-            }
-            Some((key, pod)) => self.delete(key, &pod),
-            None => self.next(),
-        }
-    }
-
-    pub(crate) fn delete(&mut self, key: AttachmentKey, pod: &Pod) {
-        let now = self.now();
-        if let Pod::Live { address, .. } = pod {
-            self.asked_back.insert(*address, now);
-        }
-        let ticket = self.ticket();
-        self.pods.insert(key.clone(), Pod::Deleting { ticket });
-        self.feed(Event::Del { ticket, attachment: key });
-    }
-
-    fn cancel_one(&mut self) {
-        if let Some((_, Pod::Adding { ticket })) = self.some_pod(|pod| matches!(pod, Pod::Adding { .. })) {
-            self.feed(Event::Cancel { ticket });
-        }
-    }
-
-    /// Somebody else takes or gives addresses: another node of the subnet, or an operator on ours.
-    fn meddle(&mut self) {
-        let hog = self.hog.clone();
-        let own: BTreeSet<IpAddr> = self.world.true_enis()[&hog].addresses.clone();
-        match self.rng.bits() % 4 {
-            0 => drop(
-                self.world.assign(&hog, &AddressRequest::Count(9 - u32::try_from(own.len()).unwrap().min(8))),
-            ),
-            1 if !own.is_empty() => drop(self.world.unassign(&hog, &own, &BTreeSet::new())),
-            2 => {
-                let ours = self.ours().into_iter().find(|eni| !eni.addresses.is_empty());
-                if let Some(eni) = ours {
-                    let at = usize::try_from(self.rng.bits()).unwrap_or(0) % eni.addresses.len();
-                    let address = eni.addresses.iter().nth(at).copied().unwrap();
-                    drop(self.world.unassign(&eni.id, &BTreeSet::from([address]), &BTreeSet::new()));
-                    self.robbed.insert(address, eni.id);
-                }
-            }
-            _ => {
-                if let Some(eni) = self.ours().into_iter().find(|eni| eni.addresses.len() < 9) {
-                    drop(self.world.assign(&eni.id, &AddressRequest::Count(1)));
-                }
-            }
-        }
-    }
-
-    fn ours(&self) -> Vec<Eni> {
+    pub(crate) fn ours(&self) -> Vec<Eni> {
         let attached =
             |eni: &&Eni| eni.attachment.as_ref().is_some_and(|a| a.instance.as_ref() == Some(&self.instance));
         self.world.true_enis().values().filter(attached).cloned().collect()
+    }
+
+    /// ENIs that are this node's, attached or not.
+    fn own(&self) -> impl Iterator<Item = &Eni> {
+        let owner = self.instance.to_string();
+        let own = move |eni: &&Eni| {
+            eni.id == self.node.primary || eni.tags.get("spur.dev/instance") == Some(&owner)
+        };
+        self.world.true_enis().values().filter(own)
     }
 
     fn live(&self) -> impl Iterator<Item = (&AttachmentKey, IpAddr, &EniId)> {
@@ -137,8 +47,7 @@ impl Sim {
 
     /// What growth may not do: ask for more than the targets allow, with all counted that is under way.
     pub(crate) fn check_growth(&mut self) {
-        let there: usize =
-            self.world.true_enis().values().filter(|eni| eni.id != self.hog).map(|e| e.addresses.len()).sum();
+        let there: usize = self.own().map(|eni| eni.addresses.len()).sum();
         let counts = self.pool.view().counts;
         let gone = counts.held + counts.cooling + counts.leaving;
         let supply = (u32::try_from(there).unwrap() + self.incoming()).saturating_sub(gone);
@@ -169,9 +78,15 @@ impl Sim {
         if matches!(fault, Some(Fault::Refuse(_))) {
             return;
         }
+        if let Some(eni) = call.changes().filter(|eni| !self.may_touch(eni)) {
+            self.broken.push(format!("{eni} is not ours: {call:?}"));
+        }
         let (eni, addresses) = match call {
             CloudCall::Unassign { eni, addresses } => (eni, addresses.clone()),
-            CloudCall::DetachEni { eni, .. } => {
+            CloudCall::DetachEni { eni, .. } | CloudCall::DeleteEni { eni } => {
+                if !late && self.kernel.applied.enis.iter().any(|used| used.eni == *eni) {
+                    self.broken.push(format!("{eni} was taken away while the kernel used it: {call:?}"));
+                }
                 let seen = self.world.true_enis().get(eni);
                 (eni, seen.map(|eni| eni.addresses.clone()).unwrap_or_default())
             }
@@ -199,6 +114,11 @@ impl Sim {
                 self.broken.push(format!("{address} was taken away while it rested: {call:?}"));
             }
         }
+    }
+
+    /// Whether an ENI is this node's, or was.
+    fn may_touch(&self, eni: &EniId) -> bool {
+        self.own().any(|own| own.id == *eni) || !self.world.true_enis().contains_key(eni)
     }
 
     /// Learns from what the cloud answered.
@@ -252,32 +172,33 @@ impl Sim {
         broken
     }
 
-    /// Faults end, everything asked gets its answer, and pods go.
-    pub(crate) fn calm_down(&mut self) {
-        self.chaos = crate::chaos::Chaos { cramped: self.chaos.cramped, ..crate::chaos::Chaos::calm() };
-        self.world.set_read_lag(Duration::ZERO);
-        let hog = self.hog.clone();
-        let own = self.world.true_enis()[&hog].addresses.clone();
-        drop(self.world.unassign(&hog, &own, &BTreeSet::new()));
-        self.pass(Duration::from_secs(900));
-        if self.pods.values().filter(|pod| matches!(pod, Pod::Live { .. } | Pod::Unknown)).count() < 20 {
-            let stuck: Vec<_> =
-                self.pods.iter().filter(|(_, pod)| matches!(pod, Pod::Adding { .. })).collect();
-            if !stuck.is_empty() && !self.chaos.cramped {
-                self.broken.push(format!("{stuck:?} wait, but there is room: {:#?}", self.pool.view()));
-            }
+    /// Nobody waits while there is room.
+    pub(crate) fn check_service(&mut self) {
+        if self.pods.values().filter(|pod| matches!(pod, Pod::Live { .. } | Pod::Unknown)).count() >= 20 {
+            return;
         }
-        for pod in self.pods.clone().into_values() {
-            if let Pod::Adding { ticket } = pod {
-                self.feed(Event::Cancel { ticket });
-            }
+        let stuck: Vec<_> = self.pods.iter().filter(|(_, pod)| matches!(pod, Pod::Adding { .. })).collect();
+        let view = self.pool.view();
+        let room = view.counts.held < self.places() && !self.chaos.cramped;
+        if !stuck.is_empty() && room {
+            self.broken.push(format!("{stuck:?} wait, but there is room: {view:#?}"));
         }
-        for (key, pod) in self.pods.clone() {
-            if !matches!(pod, Pod::Deleting { .. }) {
-                self.delete(key, &pod);
-            }
+    }
+
+    /// Addresses for pods that the node may have.
+    fn places(&self) -> u32 {
+        let limits = &self.node.limits;
+        let enis = self.settings.targets.max_enis.unwrap_or(u32::MAX).min(limits.enis());
+        enis * (limits.ipv4_per_eni() - 1)
+    }
+
+    /// A node at rest only compares.
+    pub(crate) fn check_rest(&mut self, before: u64, time: Duration) {
+        let most = time.as_secs() * 4 / 3 / self.settings.timings.reconcile.as_secs() + 2;
+        let sent = self.sent - before;
+        if sent > most {
+            self.broken.push(format!("{sent} calls in {time:?} at rest, {most} are enough"));
         }
-        self.pass(Duration::from_secs(3600));
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {
@@ -302,7 +223,9 @@ impl Sim {
             left.push(format!("the store is not at rest: {:?}", self.disk));
         }
         let view = self.pool.view();
-        for eni in self.world.true_enis().values().filter(|eni| eni.tags.contains_key("spur.dev/instance")) {
+        // What somebody detached and a reboot made us forget is for the collection of garbage.
+        let stolen = |eni: &&Eni| eni.attachment.is_none() && self.robbed_enis.contains(&eni.id);
+        for eni in self.own().filter(|eni| !stolen(eni)) {
             let known = view.enis.iter().find(|known| known.id == eni.id);
             if known.is_none_or(|known| known.phase != "ready") || eni.attachment.is_none() {
                 left.push(format!("an ENI leaked: {eni:?}, known as {known:?}"));
@@ -313,7 +236,7 @@ impl Sim {
         }
         let (targets, free) = (&self.settings.targets, view.counts.free);
         let wanted = targets.warm_ip_target.max(targets.minimum_ip_target);
-        if free < wanted || free > wanted + targets.max_above_warm {
+        if free < wanted.min(self.places()) || free > wanted + targets.max_above_warm {
             left.push(format!("{free} free addresses for {targets:?}"));
         }
         let booked: BTreeSet<IpAddr> =

@@ -17,42 +17,56 @@
 
 mod chaos;
 mod check;
+mod cluster;
 mod harness;
+mod operations;
 mod scenarios;
+mod shell;
+mod soak;
 
 use chaos::Chaos;
-use harness::Sim;
+use cluster::Cluster;
 
-/// Steps of one run; then faults end and the world must come to rest.
-const STEPS: u32 = 2_500;
+/// Operations of one run; then faults end and the world must come to rest.
+const OPERATIONS: u32 = 2_500;
 
-fn run(seed: u64, chaos: Chaos, steps: u32, print: bool) {
-    let name = chaos.name;
-    let mut sim = Sim::new(seed, chaos);
-    sim.print = print;
-    for _ in 0..steps {
-        sim.random_step();
-        let violations = sim.violations();
-        assert!(violations.is_empty(), "seed {seed} ({name}), step {}: {violations:#?}", sim.steps);
+/// Runs one seed; says how many steps the pools made, or what was broken.
+fn run(seed: u64, operations: u32, print: bool) -> Result<u64, String> {
+    let chaos = chaos_of(seed);
+    let mut cluster = Cluster::new(seed, &chaos);
+    if print {
+        cluster.print();
     }
-    sim.calm_down();
-    let left = sim.leftovers();
-    assert!(left.is_empty(), "seed {seed} ({name}), after the end: {left:#?}");
+    for _ in 0..operations {
+        cluster.random_step();
+        let broken = cluster.violations();
+        if !broken.is_empty() {
+            return Err(format!("seed {seed} ({}), step {}: {broken:#?}", chaos.name, cluster.steps()));
+        }
+    }
+    cluster.calm_down();
+    let left = cluster.leftovers();
+    if !left.is_empty() {
+        return Err(format!("seed {seed} ({}), after the end: {left:#?}", chaos.name));
+    }
+    Ok(cluster.steps())
 }
 
 fn chaos_of(seed: u64) -> Chaos {
-    match seed % 5 {
+    match seed % 6 {
         0 => Chaos::calm(),
         1 => Chaos::flaky(),
         2 => Chaos::stale(),
         3 => Chaos::crashing(),
-        _ => Chaos::cramped(),
+        4 => Chaos::cramped(),
+        _ => Chaos::shared(),
     }
 }
 
-fn runs(first: u64, count: u64) {
-    for seed in (first..).step_by(5).take(usize::try_from(count).unwrap()) {
-        run(seed, chaos_of(seed), STEPS, false);
+fn runs(first: u64, count: usize) {
+    for seed in (first..).step_by(6).take(count) {
+        let broken = run(seed, OPERATIONS, false).err();
+        assert!(broken.is_none(), "{}\n{}", broken.unwrap(), soak::replay_command(seed));
     }
 }
 
@@ -82,22 +96,6 @@ fn rules_hold_when_subnets_run_full_and_others_meddle() {
 }
 
 #[test]
-#[ignore = "runs the seed in SPUR_SIM_SEED, for debugging"]
-fn replay() {
-    let seed = option_env_seed().expect("SPUR_SIM_SEED is a number");
-    run(seed, chaos_of(seed), STEPS, true);
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn soak() {
-    let first = option_env_seed().unwrap_or(1_000);
-    for seed in first..first + 4_000 {
-        run(seed, chaos_of(seed), STEPS, false);
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test for debugging takes its seed from outside")]
-fn option_env_seed() -> Option<u64> {
-    std::env::var("SPUR_SIM_SEED").ok()?.parse().ok()
+fn rules_hold_when_all_that_meets_several_nodes() {
+    runs(5, 8);
 }

@@ -6,7 +6,7 @@ mod findings;
 
 use crate::chaos::Chaos;
 use crate::harness::{Pod, Sim};
-use spur_ipamd_core::{AttachmentKey, EniView, Jitter, Targets, Timings};
+use spur_ipamd_core::{AttachmentKey, EniView, Targets, Timings};
 use std::time::Duration;
 
 fn pod(number: usize) -> AttachmentKey {
@@ -14,7 +14,7 @@ fn pod(number: usize) -> AttachmentKey {
 }
 
 fn calm(targets: Targets) -> Sim {
-    Sim::with(1, Chaos::calm(), targets, Timings::default(), Jitter::new(1))
+    Sim::with(1, Chaos::calm(), targets, Timings::default())
 }
 
 fn live(sim: &Sim) -> usize {

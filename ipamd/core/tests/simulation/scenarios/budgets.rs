@@ -1,7 +1,8 @@
 //! What things cost: calls and writes, in a world where nothing fails.
 
 use super::{calm, live, pass, pod, told};
-use crate::harness::{Pod, calls};
+use crate::harness::Pod;
+use crate::shell::calls;
 use spur_cloud::Api;
 use spur_ipamd_core::Targets;
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! What one failure does: who waits, for how long, what the pods are told, and that nothing is made twice.
 
 use super::{calm, enis_in, live, pass, pod, told};
-use crate::harness::{Sim, calls};
+use crate::harness::Sim;
+use crate::shell::calls;
 use spur_cloud::fake::Fault;
 use spur_cloud::{AddressRequest, Api, ErrorClass};
 use spur_ipamd_core::{Event, Reply, Targets};
@@ -106,7 +107,7 @@ fn a_device_index_that_another_took_is_left_for_the_next() {
     let mut sim = calm(Targets::default());
     pass(&mut sim, 5);
     let subnet = "subnet-a".parse().unwrap();
-    let foreign = sim.foreign_eni(&subnet);
+    let foreign = sim.foreign_eni(&subnet).unwrap();
     (0..12).for_each(|number| sim.add(pod(number)));
     pass(&mut sim, 30);
     assert_eq!(live(&sim), 12);

@@ -2,9 +2,10 @@
 
 use super::{calm, findings, first_live, live, pass, pod};
 use crate::chaos::Chaos;
-use crate::harness::{Sim, calls};
+use crate::harness::Sim;
+use crate::shell::calls;
 use spur_cloud::{AddressRequest, Api};
-use spur_ipamd_core::{Jitter, Targets, Timings};
+use spur_ipamd_core::{Targets, Timings};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ fn a_free_address_that_vanished_is_forgotten_and_replaced() {
 #[test]
 fn a_foreign_eni_is_left_alone_and_counted() {
     let mut sim = calm(Targets::default());
-    let foreign = sim.foreign_eni(&"subnet-a".parse().unwrap());
+    let foreign = sim.foreign_eni(&"subnet-a".parse().unwrap()).unwrap();
     (0..28).for_each(|number| sim.add(pod(number)));
     pass(&mut sim, 60);
     assert_eq!((live(&sim), findings(&sim)), (18, vec!["foreign_eni"]));
@@ -100,9 +101,29 @@ fn an_unused_eni_that_somebody_detached_is_deleted() {
 }
 
 #[test]
+fn an_eni_that_was_detached_under_its_pods_is_deleted_when_nothing_rests_on_it() {
+    let mut sim = calm(Targets::default());
+    (0..14).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 100);
+    let view = sim.pool.view();
+    let second = view.enis.iter().find(|eni| eni.place.unwrap().ordinal > 0).unwrap().id.clone();
+    let eni = sim.world.true_enis()[&second].clone();
+    sim.robbed.extend(eni.addresses.iter().map(|address| (*address, second.clone())));
+    sim.robbed_enis.insert(second.clone());
+    sim.world.detach_eni(&eni.attachment.unwrap().id).unwrap();
+    pass(&mut sim, 200);
+    for (key, state) in sim.pods.clone() {
+        sim.delete(key, &state);
+    }
+    pass(&mut sim, 300);
+    assert!(!sim.world.true_enis().contains_key(&second), "{:#?}", sim.pool.view());
+    assert_eq!(sim.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn a_resting_address_that_vanishes_and_comes_back_still_rests() {
     let timings = Timings { reconcile: Duration::from_secs(4), ..Timings::default() };
-    let mut sim = Sim::with(1, Chaos::calm(), Targets::default(), timings, Jitter::new(1));
+    let mut sim = Sim::with(1, Chaos::calm(), Targets::default(), timings);
     (0..3).for_each(|number| sim.add(pod(number)));
     pass(&mut sim, 100);
     let (key, address, eni) = first_live(&sim);
