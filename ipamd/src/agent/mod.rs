@@ -10,6 +10,7 @@ mod calls;
 pub mod clock;
 mod driver;
 mod gc;
+mod granted;
 mod grants;
 mod handle;
 pub mod kernel;
@@ -26,13 +27,14 @@ mod wanted;
 pub use start::{CLUSTER_TAG, NODE_TAG};
 
 use crate::chain::chain;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::conflist;
 use crate::server::{BindError, bind, serve};
 use crate::store::books::Books;
 use crate::store::{Origin, Store, StoreError, StoreHandle, spawn_writer};
 use answer::Answers;
 use clock::Clock;
+use granted::{Granted, Place};
 use grants::Grants;
 use ipnet::IpNet;
 use kernel::Kernel;
@@ -41,7 +43,7 @@ use nodework::NodeParts;
 use reaper::Reaper;
 use spur_cloud::{Cloud, MacAddr};
 use spur_cloud_aws::imds::InstanceIdentity;
-use spur_ipamd_core::{DatapathWanted, Pool};
+use spur_ipamd_core::{DatapathWanted, EniRecord, Pool};
 use start::{Prepared, Starter, ask_limits, remember_limits};
 use status::{Health, NodeStatus, Phase, Running};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -80,6 +82,14 @@ pub enum AgentError {
     /// The socket cannot be made.
     #[error("make the socket")]
     Bind(#[source] BindError),
+}
+
+/// What others say and may change at any time.
+struct Watched {
+    /// The VPC's CIDRs, from the instance metadata.
+    vpc_cidrs: watch::Receiver<Vec<IpNet>>,
+    /// What the controller grants and tells.
+    granted: watch::Receiver<Granted>,
 }
 
 /// Runs the agent until `stop`. `connect` gives the cloud once the region is known.
@@ -212,10 +222,11 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             )));
         }
         let (vpc_cidrs, vpc_cidrs_seen) = watch::channel(identity.primary.vpc_cidrs.clone());
-        let running = self.start_pool(cloud, &identity, prepared, node_address, vpc_cidrs_seen);
+        let watched = Watched { vpc_cidrs: vpc_cidrs_seen, granted: self.watch_grants(&identity).await };
+        let running = self.start_pool(cloud, &identity, prepared, node_address, watched);
         self.phase.send_replace(Phase::Running(Arc::clone(&running)));
         tokio::join!(
-            self.announce(running.node.clone()),
+            self.announce(&running),
             self.recur(&running, vpc_cidrs, identity.primary.mac),
             self.sweep(&running),
             self.reaper.live(&running.recovered),
@@ -228,12 +239,19 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         identity: &InstanceIdentity,
         prepared: Prepared,
         node_address: Ipv4Addr,
-        vpc_cidrs: watch::Receiver<Vec<IpNet>>,
+        Watched { vpc_cidrs, granted }: Watched,
     ) -> Arc<Running> {
         let mut seed = DefaultHasher::new();
         identity.instance.hash(&mut seed);
         let clock = self.world.clock;
-        let pool = Pool::new(prepared.settings, prepared.facts, prepared.record, seed.finish(), clock.now());
+        let (mode, seed) = (self.config.pool.mode, seed.finish());
+        let Prepared { settings, facts, record, .. } = prepared;
+        let pool = match mode {
+            Mode::Eni => Pool::new(settings, facts, record, seed, clock.now()),
+            Mode::VpcRoute => {
+                Pool::with_blocks(settings, facts, record, primary_record(identity), seed, clock.now())
+            }
+        };
         let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
         let (status, node) = watch::channel(NodeStatus::unknown());
         let (handle, outcomes, driver) = driver::spawn(driver::Parts {
@@ -244,6 +262,12 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             wanted,
             stop: self.stop.clone(),
         });
+        if mode == Mode::VpcRoute {
+            // Nobody remembers which addresses were given back just now: all of them rest first.
+            let rest = if prepared.rebuilt { self.config.pool.cooldown } else { Duration::ZERO };
+            let supply = granted::supply(granted.clone(), outcomes.clone(), rest);
+            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(supply));
+        }
         let keeper = nodework::spawn(NodeParts {
             kernel: Arc::clone(&self.world.kernel),
             cloud,
@@ -252,11 +276,14 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
                 primary_address: node_address,
                 vpc_cidrs: identity.primary.vpc_cidrs.clone(),
                 subnets: prepared.subnets,
+                mode,
+                granted: granted.borrow().clone(),
                 nat: self.config.pool.nat.clone(),
                 block_instance_metadata: self.config.pool.block_instance_metadata,
             },
             wanted: wanted_seen,
             vpc_cidrs,
+            granted: granted.clone(),
             outcomes,
             status,
             stop: self.stop.clone(),
@@ -265,12 +292,32 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             // A panic in either is logged by the runtime's hook; the other must not be waited for in vain.
             let _ = tokio::join!(driver, keeper);
         });
-        Arc::new(Running { pool: handle, node, node_address, recovered: prepared.recovered })
+        let granted = (mode == Mode::VpcRoute).then_some(granted);
+        Arc::new(Running { pool: handle, node, granted, node_address, recovered: prepared.recovered })
+    }
+
+    /// What the controller tells; never anything without a grant directory.
+    async fn watch_grants(&self, identity: &InstanceIdentity) -> watch::Receiver<Granted> {
+        let place = Place::of(&self.config, &identity.instance);
+        match place {
+            Ok(Some(place)) => granted::watch(place, self.stop.clone()).await,
+            Ok(None) => watch::channel(Granted::default()).1,
+            Err(error) => {
+                let trouble = chain(&error).to_string();
+                tracing::error!(trouble, "the node's grant cannot be found");
+                watch::channel(Granted { trouble: Some(trouble), ..Granted::default() }).1
+            }
+        }
     }
 
     /// Writes the conflist as soon as ADD can be served.
-    async fn announce(&self, mut node: watch::Receiver<NodeStatus>) {
-        if node.wait_for(|status| status.health == Health::Sound).await.is_err() {
+    async fn announce(&self, running: &Running) {
+        if let Some(mut granted) = running.granted.clone()
+            && granted.wait_for(|granted| granted.not_ready().is_none()).await.is_err()
+        {
+            return;
+        }
+        if running.node.clone().wait_for(|status| status.health == Health::Sound).await.is_err() {
             return;
         }
         tracing::info!("ready: ADD can be served");
@@ -320,6 +367,18 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
                 }
             }
         }
+    }
+}
+
+/// The ENI that the VPC's routes lead to.
+fn primary_record(identity: &InstanceIdentity) -> EniRecord {
+    let primary = &identity.primary;
+    EniRecord {
+        id: primary.eni.clone(),
+        mac: primary.mac,
+        subnet: primary.subnet.clone(),
+        primary: primary.primary_address,
+        place: None,
     }
 }
 

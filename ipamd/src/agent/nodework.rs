@@ -2,6 +2,7 @@
 //! CIDRs change, and every [`REPAIR`] to undo what others did (a flushed table, a deleted rule). Each run compares first, so a run
 //! with nothing to do changes nothing. What became of it goes to the pool as an event, once per change of the answer.
 
+use super::granted::Granted;
 use super::kernel::{Converged, Kernel};
 use super::status::{Health, NodeStatus};
 use super::wanted::{NodeInputs, kernel_mac, node_wanted, unknown_subnets};
@@ -33,6 +34,8 @@ pub(super) struct NodeParts<C, K> {
     pub(super) wanted: watch::Receiver<DatapathWanted>,
     /// The VPC's CIDRs as last read.
     pub(super) vpc_cidrs: watch::Receiver<Vec<IpNet>>,
+    /// What the controller grants and tells.
+    pub(super) granted: watch::Receiver<Granted>,
     /// Outcomes, to the pool.
     pub(super) outcomes: mpsc::UnboundedSender<Event>,
     /// Outcomes, for everybody.
@@ -88,16 +91,19 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
         let stop = self.parts.stop.clone();
         let mut wanted = self.parts.wanted.clone();
         let mut vpc_cidrs = self.parts.vpc_cidrs.clone();
+        let mut granted = self.parts.granted.clone();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = wanted.changed() => if changed.is_err() { return },
                 Ok(()) = vpc_cidrs.changed() => {}
+                Ok(()) = granted.changed() => {}
                 () = self.links_changed.notified() => {}
                 _ = repair.tick() => {}
             }
             let now_wanted = wanted.borrow_and_update().clone();
             self.parts.inputs.vpc_cidrs.clone_from(&vpc_cidrs.borrow_and_update());
+            self.parts.inputs.granted.clone_from(&granted.borrow_and_update());
             if now_wanted.generation > 0 {
                 self.converge(now_wanted).await;
             }

@@ -8,14 +8,14 @@ use super::metadata::Metadata;
 use super::recovered::{Recovered, recover, unknown_pods};
 use super::status::Phase;
 use crate::chain::chain;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::store::StoreHandle;
 use crate::store::books::{Books, NodeMark, write_limits, write_node, writes_between};
 use ipnet::{IpNet, Ipv4Net};
 use spur_cloud::{Cloud, EniQuery, InstanceType, Subnet, SubnetId, SubnetQuery};
 use spur_cloud_aws::imds::InstanceIdentity;
 use spur_ipamd_core::{EniTemplate, NodeFacts, PoolSettings, Record, Targets, Timings};
-use spur_quotas::InstanceLimits;
+use spur_quotas::{Hypervisor, InstanceLimits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub(super) struct Prepared {
     pub(super) recovered: Recovered,
     /// CIDRs of subnets that are known.
     pub(super) subnets: BTreeMap<SubnetId, Ipv4Net>,
+    /// The store was set aside.
+    pub(super) rebuilt: bool,
     /// The built-in limits are used because EC2 did not answer.
     pub(super) limits_are_builtin: bool,
 }
@@ -125,6 +127,7 @@ impl<K: Kernel> Starter<'_, K> {
             recovered: Recovered::in_record(&record),
             record,
             subnets: known_subnets(identity, candidates),
+            rebuilt: self.rebuild,
             limits_are_builtin,
         }
     }
@@ -159,6 +162,10 @@ impl<K: Kernel> Starter<'_, K> {
         instance_type: &InstanceType,
         cached: &BTreeMap<InstanceType, InstanceLimits>,
     ) -> (InstanceLimits, bool) {
+        if self.config.pool.mode == Mode::VpcRoute {
+            // EC2 is not asked in this mode, and nothing depends on them.
+            return (spur_quotas::builtin(instance_type.as_str()).unwrap_or_else(one_eni), false);
+        }
         if let Some(limits) = cached.get(instance_type) {
             return (limits.clone(), false);
         }
@@ -185,7 +192,7 @@ impl<K: Kernel> Starter<'_, K> {
     /// Subnets for new ENIs, most free addresses first, and their CIDRs.
     async fn candidates<C: Cloud>(&self, cloud: &C, identity: &InstanceIdentity) -> Vec<(SubnetId, IpNet)> {
         let configured = &self.config.pool.subnets;
-        if configured.is_empty() {
+        if configured.is_empty() || self.config.pool.mode == Mode::VpcRoute {
             return vec![(identity.primary.subnet.clone(), identity.primary.subnet_cidr)];
         }
         self.insist("subnets of the configuration", async || {
@@ -219,11 +226,20 @@ impl<K: Kernel> Starter<'_, K> {
             "pods that run and that the store does not know keep their addresses; all others rest first"
         );
         let query = EniQuery::OfInstance(identity.instance.clone());
-        let enis = self.insist("ENIs of the instance", async || cloud.enis(&query).await).await;
+        let enis = match self.config.pool.mode {
+            Mode::Eni => self.insist("ENIs of the instance", async || cloud.enis(&query).await).await,
+            Mode::VpcRoute => Vec::new(),
+        };
         let now = self.clock.now();
         let rested = now.after(self.config.pool.cooldown);
         recover(record, &unknown, &enis, &identity.primary.eni, (now, rested));
     }
+}
+
+/// The limits of a node of which nothing but its primary ENI counts.
+fn one_eni() -> InstanceLimits {
+    InstanceLimits::new(1, 1, Vec::new(), 0, Hypervisor::Nitro, false)
+        .expect("one of each is no contradiction")
 }
 
 /// Asks EC2 for the limits of one type.

@@ -1,6 +1,7 @@
 //! How far the agent is, for those who ask without wanting anything: the STATUS verb, the conflist. Published by watch channels,
 //! so that asking never touches the task that owns the pool.
 
+use super::granted::Granted;
 use super::handle::PoolHandle;
 use super::recovered::Recovered;
 use std::net::Ipv4Addr;
@@ -34,6 +35,8 @@ pub(super) struct Running {
     pub(super) pool: PoolHandle,
     /// The kernel's side.
     pub(super) node: watch::Receiver<NodeStatus>,
+    /// In `vpcRoute` mode, what the controller grants.
+    pub(super) granted: Option<watch::Receiver<Granted>>,
     /// The node's primary address.
     pub(super) node_address: Ipv4Addr,
     /// Pods that were found in the kernel only.
@@ -76,6 +79,9 @@ pub(super) enum Unready {
     /// The agent does not know yet what there is.
     #[error("the agent is starting: {0}")]
     Starting(String),
+    /// Nothing leads to pods of this node yet.
+    #[error("pods of this node cannot be reached yet: {0}")]
+    NoGrant(String),
     /// The node is not initialised.
     #[error("{0}")]
     Unprepared(String),
@@ -131,7 +137,8 @@ impl Running {
     /// Why ADD cannot be served; none if it can. Never a lack of addresses: a runtime would call the whole node not ready.
     #[must_use]
     pub(super) fn unready(&self) -> Option<Unready> {
-        self.node.borrow().health.unready(Instant::now())
+        let granted = self.granted.as_ref().and_then(|granted| granted.borrow().not_ready());
+        granted.map(Unready::NoGrant).or_else(|| self.node.borrow().health.unready(Instant::now()))
     }
 }
 

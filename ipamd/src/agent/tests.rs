@@ -2,6 +2,7 @@
 //! memory.
 
 mod bed;
+mod blocks;
 mod collect;
 mod reaping;
 

@@ -1,7 +1,8 @@
 //! From what the pool, the configuration and the VPC say to what the kernel shall be. Pure: the same inputs give the same
 //! [`NodeWanted`].
 
-use crate::config::{NatOptions, VpcDestinations};
+use super::granted::Granted;
+use crate::config::{Mode, NatOptions, VpcDestinations};
 use ipnet::{IpNet, Ipv4Net};
 use spur_cloud::{MacAddr, SubnetId};
 use spur_datapath::layout::EniOrdinal;
@@ -21,6 +22,10 @@ pub(super) struct NodeInputs {
     pub(super) vpc_cidrs: Vec<IpNet>,
     /// CIDRs of subnets.
     pub(super) subnets: BTreeMap<SubnetId, Ipv4Net>,
+    /// Where pod addresses come from.
+    pub(super) mode: Mode,
+    /// What the controller tells, if there is one.
+    pub(super) granted: Granted,
     /// Translation.
     pub(super) nat: NatOptions,
     /// Whether pods are kept from the instance metadata.
@@ -64,25 +69,59 @@ pub(super) fn unknown_subnets(pool: &DatapathWanted, inputs: &NodeInputs) -> BTr
 pub(super) fn node_wanted(pool: &DatapathWanted, inputs: &NodeInputs) -> Result<NodeWanted, WantedError> {
     let secondaries = pool.enis.iter().filter(|eni| eni.ordinal > 0).map(|eni| secondary(eni, inputs));
     let nat = &inputs.nat;
-    let mut never: Vec<Ipv4Net> = nat.exclude.iter().copied().collect();
-    if nat.vpc_destinations == VpcDestinations::AllCidrs {
-        never.extend(inputs.vpc_cidrs.iter().filter_map(|cidr| match cidr {
-            IpNet::V4(cidr) => Some(*cidr),
-            IpNet::V6(_) => None,
-        }));
-    }
     let local = if nat.outgoing { pool.enis.iter().flat_map(pod_addresses).collect() } else { Vec::new() };
     Ok(NodeWanted {
         primary: PrimaryEni { mac: kernel_mac(inputs.primary_mac), address: inputs.primary_address },
         secondaries: secondaries.collect::<Result<_, _>>()?,
         nat: NatWanted {
             local,
-            never,
-            force: Vec::new(),
+            never: never(inputs),
+            force: force(inputs),
             ports: PortRange::new(nat.first_port, nat.last_port).map_err(WantedError::Ports)?,
         },
         block_instance_metadata: inputs.block_instance_metadata,
     })
+}
+
+/// Destinations that know pod addresses.
+fn never(inputs: &NodeInputs) -> Vec<Ipv4Net> {
+    let mut never: Vec<Ipv4Net> = inputs.nat.exclude.iter().copied().collect();
+    match inputs.nat.vpc_destinations {
+        VpcDestinations::AllCidrs => never.extend(inputs.vpc_cidrs.iter().filter_map(v4)),
+        VpcDestinations::Covered => {
+            let covered = inputs.granted.grant.iter().flat_map(|grant| grant.covered_subnets.values());
+            never.extend(covered.filter_map(v4));
+        }
+        VpcDestinations::None => {}
+    }
+    if let Some(cluster) = &inputs.granted.cluster {
+        never.extend(cluster.pool_cidrs.iter().filter_map(v4));
+        let nodes = cluster.node_addresses.values().flatten();
+        never.extend(nodes.filter_map(|address| match address {
+            IpAddr::V4(address) => Some(Ipv4Net::from(*address)),
+            IpAddr::V6(_) => None,
+        }));
+    }
+    never
+}
+
+/// Destinations that know addresses of ENIs only, whatever else is said of them.
+fn force(inputs: &NodeInputs) -> Vec<Ipv4Net> {
+    let mut force: Vec<Ipv4Net> = inputs.nat.force.iter().copied().collect();
+    if inputs.mode == Mode::VpcRoute {
+        force.push(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16));
+        // The resolver answers at the base of the VPC's first CIDR plus two.
+        let resolver = |cidr: Ipv4Net| Ipv4Addr::from_bits(cidr.network().to_bits().saturating_add(2));
+        force.extend(inputs.vpc_cidrs.first().and_then(v4).map(|cidr| Ipv4Net::from(resolver(cidr))));
+    }
+    force
+}
+
+fn v4(net: &IpNet) -> Option<Ipv4Net> {
+    match net {
+        IpNet::V4(net) => Some(*net),
+        IpNet::V6(_) => None,
+    }
 }
 
 fn secondary(eni: &EniDatapath, inputs: &NodeInputs) -> Result<SecondaryEni, WantedError> {

@@ -105,7 +105,25 @@ pub const KEYS: &[Key] = &[
         "info",
         "One `info` line per decision that changes something.",
     ),
+    key(
+        "nodeName",
+        "lower-case letters, digits, `-`, `.`, or null",
+        "null",
+        "The node's name in `grantDir`; null takes the host name.",
+    ),
+    key(
+        "grantDir",
+        "absolute path, or null",
+        "null",
+        "Where `spur-ipamd controller` leaves what it grants. Needed where `pool.mode` is `vpcRoute`; in `eni` mode it tells of the cluster's other pod addresses and nodes, which must not be translated.",
+    ),
     key("log.format", "json or text", "json", "`text` is for people at a terminal."),
+    key(
+        "pool.mode",
+        "eni or vpcRoute",
+        "eni",
+        "Where pod addresses come from: secondary addresses of ENIs, or blocks that the VPC's route tables lead to the node. With `vpcRoute` the agent makes no EC2 call; the keys about ENIs and targets have no effect.",
+    ),
     key(
         "pool.warmIpTarget",
         "0–1000",
@@ -173,6 +191,12 @@ pub const KEYS: &[Key] = &[
         "Destinations beside the VPC's that must see the pod's own address.",
     ),
     key(
+        "pool.natForce",
+        "list of IPv4 CIDRs",
+        "[]",
+        "Destinations that must see the node's address whatever the other keys say. In `vpcRoute` mode link-local addresses and the VPC's resolver are among them anyway: they know addresses of ENIs only.",
+    ),
+    key(
         "pool.natPortRange",
         "`first-last`, at least 4096 ports within 1024–65535",
         "1024-65535",
@@ -180,9 +204,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "pool.vpcDestinations",
-        "AllCidrs or None",
-        "AllCidrs",
-        "Which VPC destinations are left untranslated: every CIDR associated with the VPC, or none.",
+        "AllCidrs, Covered or None, or null",
+        "null",
+        "Which VPC destinations are left untranslated: every CIDR associated with the VPC; the subnets whose route table leads back to this node's pods; or none. Null is `AllCidrs` in `eni` mode, where the VPC knows each pod address, and `Covered` in `vpcRoute` mode.",
     ),
     key(
         "pool.blockInstanceMetadata",

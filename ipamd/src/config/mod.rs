@@ -12,6 +12,7 @@ pub use read::Mistake;
 use ipnet::Ipv4Net;
 use read::Reader;
 use spur_cloud::{SecurityGroupId, SubnetId};
+use spur_ipamd_core::vpcroute::NodeName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,6 +47,10 @@ pub struct Config {
     pub reconcile: Duration,
     /// MTU of pods; none takes the primary ENI's.
     pub mtu_bytes: Option<u32>,
+    /// The node's name, for the controller; none is the host name.
+    pub node_name: Option<NodeName>,
+    /// Where the controller leaves what it grants.
+    pub grant_dir: Option<PathBuf>,
     /// Logs.
     pub log: LogConfig,
     /// The pool of addresses.
@@ -99,6 +104,8 @@ pub enum LogFormat {
 /// The pool of addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
+    /// Where addresses come from.
+    pub mode: Mode,
     /// Free addresses to keep.
     pub warm_ip_target: u32,
     /// Addresses to hold in all.
@@ -123,6 +130,15 @@ pub struct PoolConfig {
     pub block_instance_metadata: bool,
 }
 
+/// Where addresses come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Addresses of ENIs.
+    Eni,
+    /// Blocks that the VPC routes to the node.
+    VpcRoute,
+}
+
 /// Translation of outgoing traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatOptions {
@@ -130,6 +146,8 @@ pub struct NatOptions {
     pub outgoing: bool,
     /// Destinations that see the pod's address.
     pub exclude: BTreeSet<Ipv4Net>,
+    /// Destinations that see the node's address; beats all others.
+    pub force: BTreeSet<Ipv4Net>,
     /// First source port.
     pub first_port: u16,
     /// Last source port.
@@ -143,6 +161,8 @@ pub struct NatOptions {
 pub enum VpcDestinations {
     /// Every CIDR associated with the VPC.
     AllCidrs,
+    /// Subnets whose route table leads back to the node's pods.
+    Covered,
     /// None.
     None,
 }
@@ -220,9 +240,23 @@ fn read_config(reader: &mut Reader) -> Config {
         add_wait: seconds(reader.number("addWaitSeconds", 1..=180)),
         reconcile: seconds(reader.number("reconcileSeconds", 10..=3600)),
         mtu_bytes: reader.optional_number("mtuBytes", 1280..=9001),
+        node_name: read_node_name(reader),
+        grant_dir: reader.optional_path("grantDir", PATH_MAX),
         log: read_log(reader),
         pool: read_pool(reader),
     };
+    if config.pool.mode == Mode::VpcRoute && config.grant_dir.is_none() {
+        reader.wrong(
+            "grantDir",
+            "is not set; expected where the controller leaves its grants, because pool.mode is vpcRoute",
+        );
+    }
+    if config.pool.nat.vpc_destinations == VpcDestinations::Covered && config.grant_dir.is_none() {
+        reader.wrong(
+            "pool.vpcDestinations",
+            "is Covered; expected that only with grantDir, because the controller tells which subnets are",
+        );
+    }
     if config.spool_dir == config.cni.conf_dir || config.state_dir == config.cni.conf_dir {
         reader.wrong(
             "cni.confDir",
@@ -236,6 +270,16 @@ fn read_config(reader: &mut Reader) -> Config {
         );
     }
     config
+}
+
+fn read_node_name(reader: &mut Reader) -> Option<NodeName> {
+    reader.read("nodeName", |value| match value {
+        serde_json::Value::Null => Ok(None),
+        value => match value.as_str().unwrap_or_default().parse() {
+            Ok(name) => Ok(Some(name)),
+            Err(_) => Err("1 to 253 lower-case letters, digits, '-' or '.'".to_owned()),
+        },
+    })
 }
 
 fn read_cni(reader: &mut Reader, socket: &Path) -> CniConfig {
@@ -297,7 +341,9 @@ fn read_pool(reader: &mut Reader) -> PoolConfig {
     if groups.len() > GROUPS_MAX {
         reader.wrong("pool.securityGroups", format!("has {}; expected at most {GROUPS_MAX}", groups.len()));
     }
+    let mode = reader.choice("pool.mode", &[("eni", Mode::Eni), ("vpcRoute", Mode::VpcRoute)]);
     PoolConfig {
+        mode,
         warm_ip_target: reader.number("pool.warmIpTarget", 0..=1000),
         minimum_ip_target: reader.number("pool.minimumIpTarget", 0..=1000),
         max_above_warm: reader.number("pool.maxAboveWarm", 0..=1000),
@@ -307,7 +353,7 @@ fn read_pool(reader: &mut Reader) -> PoolConfig {
         subnets: reader.ids("pool.subnets").into_iter().collect(),
         security_groups: groups.into_iter().collect(),
         tags: read_tags(reader),
-        nat: read_nat(reader),
+        nat: read_nat(reader, mode),
         block_instance_metadata: reader.flag("pool.blockInstanceMetadata"),
     }
 }
@@ -335,7 +381,7 @@ fn read_tags(reader: &mut Reader) -> BTreeMap<String, String> {
     tags
 }
 
-fn read_nat(reader: &mut Reader) -> NatOptions {
+fn read_nat(reader: &mut Reader, mode: Mode) -> NatOptions {
     let (first_port, last_port) = reader.read("pool.natPortRange", |value| {
         parse_ports(value.as_str().unwrap_or_default()).ok_or_else(|| {
             format!(
@@ -346,17 +392,37 @@ fn read_nat(reader: &mut Reader) -> NatOptions {
     let options = NatOptions {
         outgoing: reader.flag("pool.natOutgoing"),
         exclude: reader.list("pool.natExclude", parse_cidr).into_iter().collect(),
+        force: reader.list("pool.natForce", parse_cidr).into_iter().collect(),
         first_port,
         last_port,
-        vpc_destinations: reader.choice(
-            "pool.vpcDestinations",
-            &[("AllCidrs", VpcDestinations::AllCidrs), ("None", VpcDestinations::None)],
-        ),
+        vpc_destinations: read_vpc_destinations(reader, mode),
     };
-    if !options.outgoing && !options.exclude.is_empty() {
-        reader.wrong("pool.natExclude", "excludes from a translation that pool.natOutgoing: false switches off; expected one or the other");
+    for (key, list) in [("pool.natExclude", &options.exclude), ("pool.natForce", &options.force)] {
+        if !options.outgoing && !list.is_empty() {
+            reader.wrong(
+                key,
+                "is about a translation that pool.natOutgoing: false switches off; expected one or the other",
+            );
+        }
     }
     options
+}
+
+fn read_vpc_destinations(reader: &mut Reader, mode: Mode) -> VpcDestinations {
+    let usual = match mode {
+        Mode::Eni => VpcDestinations::AllCidrs,
+        Mode::VpcRoute => VpcDestinations::Covered,
+    };
+    reader
+        .optional_choice(
+            "pool.vpcDestinations",
+            &[
+                ("AllCidrs", VpcDestinations::AllCidrs),
+                ("Covered", VpcDestinations::Covered),
+                ("None", VpcDestinations::None),
+            ],
+        )
+        .unwrap_or(usual)
 }
 
 fn parse_ports(text: &str) -> Option<(u16, u16)> {

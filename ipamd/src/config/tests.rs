@@ -46,7 +46,7 @@ fn all_mistakes_are_reported_at_once_with_their_keys_and_what_would_be_right() {
         ("pool.natExclude[0]: is \"10.1.2.3/8\"", "expected 10.0.0.0/8"),
         ("pool.natExclude[1]: is \"fe80::/10\"", "an IPv4 CIDR"),
         ("pool.natExclude[2]: is \"x\"", "an IPv4 CIDR"),
-        ("pool.vpcDestinations: is \"Some\"", "AllCidrs, None"),
+        ("pool.vpcDestinations: is \"Some\"", "AllCidrs, Covered, None"),
     ];
     for (start, right) in expected {
         let found = list.iter().any(|line| line.starts_with(start) && line.contains(right));

@@ -226,6 +226,7 @@ async fn c58_gc_goes_on_when_the_store_refuses_and_says_at_the_end_what_remained
     let grants = Arc::new(Grants::of(&Record::default(), clock));
     let reaper = Reaper::new(Arc::new(NodeKernel::new()), Arc::clone(&grants));
     let running = Running {
+        granted: None,
         pool: bed.handle.clone(),
         node: watch::channel(NodeStatus::unknown()).1,
         node_address: Ipv4Addr::LOCALHOST,

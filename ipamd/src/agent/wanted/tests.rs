@@ -29,6 +29,8 @@ fn inputs(pool: &str) -> NodeInputs {
         primary_address: Ipv4Addr::new(10, 0, 1, 10),
         vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/56".parse().unwrap()],
         subnets: BTreeMap::from([("subnet-b".parse().unwrap(), "10.0.16.0/20".parse().unwrap())]),
+        mode: pool.mode,
+        granted: Granted::default(),
         nat: pool.nat,
         block_instance_metadata: pool.block_instance_metadata,
     }
@@ -81,4 +83,45 @@ fn what_is_missing_is_named_and_nothing_is_guessed() {
 fn instance_metadata_is_blocked_where_the_pool_says_so_and_nowhere_else() {
     assert!(!node_wanted(&pool(), &inputs("")).unwrap().block_instance_metadata);
     assert!(node_wanted(&pool(), &inputs("blockInstanceMetadata: true")).unwrap().block_instance_metadata);
+}
+
+#[test]
+fn in_vpc_route_mode_covered_subnets_pods_and_nodes_are_spared_and_eni_only_destinations_are_not() {
+    let mut inputs = inputs("natForce: [192.168.9.0/24]");
+    inputs.mode = Mode::VpcRoute;
+    inputs.nat.vpc_destinations = VpcDestinations::Covered;
+    inputs.granted = Granted {
+        grant: Some(
+            spur_ipamd_core::vpcroute::NodeGrant::parse(
+                r#"{"version": 1, "node": "a", "instance": "i-1", "placement": {"mode": "none"}, "ready": true,
+                "waits": [], "vpc": null, "coveredSubnets": {"subnet-a": "10.0.1.0/24"}}"#,
+            )
+            .unwrap(),
+        ),
+        cluster: Some(
+            spur_ipamd_core::vpcroute::ClusterFacts::parse(
+                r#"{"version": 1, "cluster": "c", "poolCidrs": ["10.200.0.0/16", "fd00::/48"],
+                "nodeAddresses": {"a": ["10.0.9.9", "fd00::9"]}}"#,
+            )
+            .unwrap(),
+        ),
+        ..Granted::default()
+    };
+    let nat = node_wanted(&pool(), &inputs).unwrap().nat;
+    assert_eq!(texts(&nat.never), ["10.0.1.0/24", "10.200.0.0/16", "10.0.9.9/32"]);
+    assert_eq!(texts(&nat.force), ["192.168.9.0/24", "169.254.0.0/16", "10.0.0.2/32"]);
+}
+
+#[test]
+fn in_eni_mode_the_clusters_other_pods_are_spared_and_nothing_is_forced() {
+    let mut inputs = inputs("");
+    inputs.granted.cluster = Some(
+        spur_ipamd_core::vpcroute::ClusterFacts::parse(
+            r#"{"version": 1, "cluster": "c", "poolCidrs": ["10.200.0.0/16"], "nodeAddresses": {}}"#,
+        )
+        .unwrap(),
+    );
+    let nat = node_wanted(&pool(), &inputs).unwrap().nat;
+    assert_eq!(texts(&nat.never), ["10.0.0.0/16", "10.200.0.0/16"]);
+    assert_eq!(nat.force, []);
 }

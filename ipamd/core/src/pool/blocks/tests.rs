@@ -109,7 +109,7 @@ impl Node {
         let view = self.pool.view();
         let waits =
             view.waiting.first().map(|waiting| waiting.waits.iter().map(ToString::to_string).collect());
-        waits.unwrap_or_else(Vec::new).join("; ")
+        waits.unwrap_or_default().join("; ")
     }
 }
 

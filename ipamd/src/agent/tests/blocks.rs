@@ -1,0 +1,83 @@
+//! A node in `vpcRoute` mode: what the controller grants is handed out, EC2 is never asked.
+
+use super::bed::{Agent, Bed, net, wait_until};
+use super::containers;
+use crate::config::{Mode, VpcDestinations};
+use spur_wire::RefusalKind;
+use std::time::Duration;
+
+fn bed() -> Bed {
+    let mut bed = Bed::new();
+    bed.config.pool.mode = Mode::VpcRoute;
+    bed.config.pool.nat.vpc_destinations = VpcDestinations::Covered;
+    bed.config.grant_dir = Some(bed.dir.path().join("grants"));
+    bed.config.node_name = Some("worker-1".parse().unwrap());
+    bed.config.pool.cooldown = Duration::ZERO;
+    bed.config.add_wait = Duration::from_secs(1);
+    std::fs::create_dir_all(bed.dir.path().join("grants/nodes")).unwrap();
+    bed
+}
+
+impl Bed {
+    fn grant(&self, blocks: &str, waits: &str) {
+        let instance = self
+            .cloud
+            .with(|world| world.true_enis().values().find_map(|eni| eni.attachment.clone()?.instance));
+        let ready = waits == "[]";
+        let text = format!(
+            r#"{{"version": 1, "node": "worker-1", "instance": "{}", "placement": {{"mode": "vpcRoute",
+            "blocks": {blocks}, "eni": null, "sourceDestCheckOff": true, "tables": {{}}}},
+            "ready": {ready}, "waits": {waits}, "vpc": null, "coveredSubnets": {{"subnet-a": "10.0.1.0/24"}}}}"#,
+            instance.unwrap()
+        );
+        let grants = self.dir.path().join("grants");
+        std::fs::write(grants.join("new"), text).unwrap();
+        std::fs::rename(grants.join("new"), grants.join("nodes/worker-1.json")).unwrap();
+    }
+}
+
+fn reason(agent: &Agent) -> String {
+    agent.status().and_then(|status| status.reason).unwrap_or_default()
+}
+
+#[test]
+fn a_node_serves_from_its_blocks_once_its_routes_are_there_without_a_call_to_ec2() {
+    let bed = bed();
+    let agent = bed.start();
+    wait_until("told why", || reason(&agent).contains("the controller wrote no nodes/worker-1.json yet"));
+    bed.grant(r#"["10.200.0.0/28"]"#, r#"["10.200.0.0/28 in rtb-1: no route yet"]"#);
+    wait_until("told which route", || {
+        let refusal = agent.add("early").unwrap_err();
+        refusal.kind == RefusalKind::TryAgain && refusal.reason.contains("in rtb-1: no route yet")
+    });
+    assert!(!bed.config.cni.conf_dir.join("10-spur.conflist").exists(), "no pod is sent here yet");
+    bed.grant(r#"["10.200.0.0/28"]"#, "[]");
+    wait_until("ready", || agent.status().is_some_and(|status| status.ready));
+    wait_until("announced", || bed.config.cni.conf_dir.join("10-spur.conflist").exists());
+    let adds = agent.add_all(&containers("c", 14));
+    assert!(adds.iter().all(Result::is_ok), "{adds:?}");
+    let full = agent.add("one-more").unwrap_err();
+    assert!(full.reason.contains("14 pod addresses in its blocks 10.200.0.0/28"), "{}", full.reason);
+    let nat = bed.kernel.with(|state| state.wanted.clone()).unwrap().nat;
+    assert_eq!(nat.never, [net("10.0.1.0/24")]);
+    assert_eq!(nat.force, [net("169.254.0.0/16"), net("10.0.0.2/32")]);
+    assert!(bed.calls().is_empty(), "{:?}", bed.calls());
+}
+
+#[test]
+fn pods_outlive_the_agent_the_grant_and_the_store() {
+    let bed = bed();
+    bed.grant(r#"["10.200.0.0/28"]"#, "[]");
+    let mut agent = bed.start_ready();
+    let address = agent.address("a");
+    agent.stop().unwrap();
+    std::fs::remove_file(bed.dir.path().join("grants/nodes/worker-1.json")).unwrap();
+    let agent = bed.start();
+    wait_until("restored", || reason(&agent).contains("the controller wrote no nodes/worker-1.json yet"));
+    assert_eq!(agent.held("a"), [address]);
+    assert_eq!(agent.del("a"), [address]);
+    bed.grant(r#"["10.200.1.0/28"]"#, "[]");
+    wait_until("moved", || {
+        agent.add("b").is_ok_and(|reply| reply.addresses[0].to_string().starts_with("10.200.1."))
+    });
+}
