@@ -4,11 +4,12 @@
 //! ordered to follow while the lock is still held, so that orders keep the order of changes. A call is answered
 //! when the kernel has followed: an address that EC2 says is assigned is routed, one that was unassigned is not.
 
-use crate::fabric::FabricError;
 use crate::fabric::firewall::DropCount;
 use crate::fabric::plan::{AddressCheck, Port, Ports};
+use crate::fabric::routing::{Hop, Routing};
 use crate::fabric::worker::FabricWorker;
-use ipnet::Ipv4Net;
+use crate::fabric::{FabricError, Picture};
+use ipnet::{IpNet, Ipv4Net};
 use spur_datapath::MacAddr;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use vpcsim_ec2::{
     Answer, Caller, Ec2, EniView, FaultView, Happening, ImdsReply, ImdsRequest, Mistake, Record, Scenario,
-    SimTime, State,
+    SimTime, State, TargetView,
 };
 
 /// Where nodes reach the EC2 API.
@@ -177,7 +178,7 @@ impl World {
             tell(happening);
         }
         let fabric = self.fabric.as_ref().filter(|_| !news.is_empty())?;
-        Some(fabric.sync(ports_of(&model.state())))
+        Some(fabric.sync(picture_of(&model.state())))
     }
 }
 
@@ -195,10 +196,33 @@ fn tell(happening: &Happening) {
     }
 }
 
-/// What the fabric has to carry in this state of the world: ENIs whose netdev is in a node.
+/// What the fabric has to carry in this state of the world.
+fn picture_of(state: &State) -> Picture {
+    Picture { ports: ports_of(state), routing: routing_of(state) }
+}
+
+/// ENIs whose netdev is in a node.
 fn ports_of(state: &State) -> Ports {
     let plugged = state.enis.values().filter_map(|eni| Some((eni.id.to_string(), port_of(state, eni)?)));
     plugged.collect()
+}
+
+/// The route tables, as far as they are about IPv4.
+fn routing_of(state: &State) -> Routing {
+    let tables = state.route_tables.iter().map(|(id, table)| {
+        let routes = table.routes.iter().filter_map(|route| {
+            let IpNet::V4(to) = route.destination else { return None };
+            let hop = match &route.target {
+                TargetView::Local => Hop::Local,
+                TargetView::Eni(eni) => Hop::Eni(eni.to_string()),
+                TargetView::Internet => Hop::Internet,
+                TargetView::Foreign(_) => Hop::Nowhere,
+            };
+            Some((to, hop))
+        });
+        (id.to_string(), routes.collect())
+    });
+    Routing { ranges: state.vpc_cidrs.iter().copied().collect(), tables: tables.collect() }
 }
 
 fn port_of(state: &State, eni: &EniView) -> Option<Port> {
@@ -214,6 +238,7 @@ fn port_of(state: &State, eni: &EniView) -> Option<Port> {
         primary: eni.primary,
         addresses: single.chain(eni.prefixes.iter().copied()).collect(),
         check: if eni.source_dest_check { AddressCheck::On } else { AddressCheck::Off },
+        table: subnet.route_table.to_string(),
     })
 }
 

@@ -4,9 +4,8 @@
 
 mod rules;
 
-use super::FabricError;
 use super::place::{Layout, gateway_of};
-use super::plan::Ports;
+use super::{FabricError, Picture};
 use rules::{REASONS, Rules, TABLE};
 use serde::Serialize;
 use spur_datapath::netns::NetNs;
@@ -40,20 +39,21 @@ impl Firewall {
     pub(crate) fn install(ns: &NetNs, layout: &Layout) -> Result<Self, FabricError> {
         let mut firewall = Self {
             nft: Nft::open_in(ns).map_err(FabricError::Firewall)?,
-            rules: Rules {
-                vpc: layout.vpc_ranges.clone(),
-                gateways: layout.subnets.iter().copied().map(gateway_of).collect(),
-            },
+            rules: Rules { gateways: layout.subnets.iter().copied().map(gateway_of).collect() },
             current: None,
             before: BTreeMap::new(),
         };
-        firewall.guard(&Ports::new())?;
+        firewall.guard(&Picture::default(), &BTreeMap::new())?;
         Ok(firewall)
     }
 
-    /// Guards exactly these ports, in one transaction. Their netdevs need not exist yet.
-    pub(crate) fn guard(&mut self, ports: &Ports) -> Result<(), FabricError> {
-        let wanted = self.rules.table(ports)?;
+    /// Guards exactly these ports, in one transaction. Their netdevs need not exist yet. `numbers` has the route tables'.
+    pub(crate) fn guard(
+        &mut self,
+        picture: &Picture,
+        numbers: &BTreeMap<String, u16>,
+    ) -> Result<(), FabricError> {
+        let wanted = self.rules.table(picture, numbers)?;
         let diff = wanted.diff(self.current.as_ref().map(Table::shape).as_ref());
         let counted = match &diff {
             TableDiff::Replace { .. } => self.read()?,

@@ -1,7 +1,7 @@
 //! The network of a world: a router namespace, an internet, one namespace per node, and a veth per attached ENI.
 //!
-//! [`Fabric::sync`] makes the kernel carry exactly the wanted [`Ports`]; the steps come from [`plan`], the kernel work is
-//! in [`place`] (namespaces), `port` (one ENI) and [`firewall`] (what EC2 drops). The fabric believes its own picture and
+//! [`Fabric::sync`] makes the kernel carry exactly the wanted [`Picture`]; the steps come from [`plan`] and [`routing`], the
+//! kernel work is in [`place`] (namespaces), `port` (one ENI), `router` (route tables) and [`firewall`] (what EC2 drops). The fabric believes its own picture and
 //! does not read the kernel back: nobody else writes in the router's namespace. A step that fails is undone, reported, and
 //! tried again by the next sync, because the picture advances only with what worked.
 
@@ -9,11 +9,15 @@ pub mod firewall;
 pub mod place;
 pub mod plan;
 mod port;
+mod router;
+pub mod routing;
 pub mod worker;
 
 use firewall::{DropCount, Firewall};
 use place::{Layout, Place};
 use plan::{Ports, Step};
+use router::Router;
+use routing::Routing;
 use spur_datapath::netlink::NetlinkError;
 use spur_datapath::netns::{NetNs, NsError};
 use spur_datapath::nft::NftError;
@@ -27,6 +31,15 @@ pub const MTU_BYTES: u32 = 9001;
 /// The VPC router's MAC, the same in every subnet.
 pub const ROUTER_MAC: MacAddr = MacAddr::new([0x0e, 0xff, 0xff, 0xff, 0xff, 0x01]);
 
+/// What the fabric is to carry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Picture {
+    /// The attached ENIs.
+    pub ports: Ports,
+    /// How packets are routed.
+    pub routing: Routing,
+}
+
 /// The network of a world.
 #[derive(Debug)]
 pub struct Fabric {
@@ -34,6 +47,7 @@ pub struct Fabric {
     internet: Place,
     nodes: BTreeMap<String, Place>,
     firewall: Firewall,
+    routes: Router,
     plugged: BTreeMap<String, LinkIndex>,
     ports: Ports,
 }
@@ -101,29 +115,36 @@ impl Fabric {
         let mut router = place::make_fabric(layout)?;
         let firewall = Firewall::install(&router.ns, layout)?;
         let internet = place::make_internet(layout, &mut router)?;
+        let routes = Router::new(&mut router, &layout.vpc_ranges, layout.internet)?;
         let mut nodes = BTreeMap::new();
         for node in &layout.nodes {
             nodes.insert(node.clone(), place::make_node(layout, node)?);
         }
-        Ok(Self { router, internet, nodes, firewall, plugged: BTreeMap::new(), ports: Ports::new() })
+        let (plugged, ports) = (BTreeMap::new(), Ports::new());
+        Ok(Self { router, internet, nodes, firewall, routes, plugged, ports })
     }
 
     /// Makes the kernel carry `wanted`. Independent steps go on after a failure.
     ///
     /// # Errors
     /// Everything that failed; the next sync tries it again.
-    pub fn sync(&mut self, wanted: &Ports) -> Result<(), FabricError> {
+    pub fn sync(&mut self, wanted: &Picture) -> Result<(), FabricError> {
         let mut failed = Vec::new();
+        self.routes.number(&wanted.routing);
         // First, because a node may send as soon as it sees the netdev.
-        if let Err(error) = self.firewall.guard(wanted) {
+        if let Err(error) = self.firewall.guard(wanted, &self.routes.numbers) {
             failed.push((None, error));
         }
-        for step in plan::plan(&self.ports, wanted) {
+        for step in plan::plan(&self.ports, &wanted.ports) {
             match self.take(&step) {
                 Ok(()) => plan::advance(&mut self.ports, &step),
                 Err(error) => failed.push((Some(step), error)),
             }
         }
+        // Last, because routes lead to links.
+        let ranges = self.routes.sync_ranges(&mut self.router, &mut self.internet, &wanted.routing.ranges);
+        let routed = self.routes.sync(&mut self.router, &wanted.routing, &self.ports, &self.plugged);
+        failed.extend([ranges, routed].into_iter().filter_map(Result::err).map(|error| (None, error)));
         if failed.is_empty() { Ok(()) } else { Err(FabricError::Steps(failed)) }
     }
 
@@ -135,6 +156,7 @@ impl Fabric {
                 // Routes and neighbours go with the link.
                 self.router.netlink.remove_link(link).map_err(FabricError::Kernel)?;
                 self.plugged.remove(eni);
+                self.routes.forget(eni);
                 Ok(())
             }
             Step::Withdraw { eni, addresses } => match (self.plugged.get(eni), self.ports.get(eni)) {
@@ -145,8 +167,8 @@ impl Fabric {
                 (Some(link), Some(port)) => port::announce(&mut self.router, *link, port, addresses),
                 _ => Ok(()),
             },
-            // Wholly the firewall's.
-            Step::SetCheck { .. } => Ok(()),
+            // The firewall's and the router's.
+            Step::SetGuard { .. } => Ok(()),
         }
     }
 

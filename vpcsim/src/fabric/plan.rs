@@ -38,6 +38,8 @@ pub struct Port {
     pub addresses: BTreeSet<Ipv4Net>,
     /// Source/destination check.
     pub check: AddressCheck,
+    /// The route table of its subnet.
+    pub table: String,
 }
 
 impl Port {
@@ -98,12 +100,14 @@ pub enum Step {
         /// Which.
         addresses: BTreeSet<Ipv4Net>,
     },
-    /// The source/destination check is switched.
-    SetCheck {
+    /// The source/destination check is switched, or the subnet routes by another table.
+    SetGuard {
         /// The ENI.
         eni: String,
-        /// To what.
+        /// The check.
         check: AddressCheck,
+        /// The route table.
+        table: String,
     },
 }
 
@@ -136,8 +140,9 @@ fn plan_kept(eni: &str, port: &Port, next: &Port, removals: &mut Vec<Step>, addi
     if !new.is_empty() {
         additions.push(Step::Announce { eni: eni.to_owned(), addresses: new });
     }
-    if port.check != next.check {
-        additions.push(Step::SetCheck { eni: eni.to_owned(), check: next.check });
+    if (port.check, &port.table) != (next.check, &next.table) {
+        let (check, table) = (next.check, next.table.clone());
+        additions.push(Step::SetGuard { eni: eni.to_owned(), check, table });
     }
 }
 
@@ -160,9 +165,10 @@ pub fn advance(ports: &mut Ports, step: &Step) {
                 port.addresses.extend(addresses);
             }
         }
-        Step::SetCheck { eni, check } => {
+        Step::SetGuard { eni, check, table } => {
             if let Some(port) = ports.get_mut(eni) {
                 port.check = *check;
+                port.table.clone_from(table);
             }
         }
     }

@@ -3,14 +3,13 @@
 //! namespace, when its handle is dropped.
 
 use super::firewall::DropCount;
-use super::plan::Ports;
-use super::{Fabric, FabricError};
+use super::{Fabric, FabricError, Picture};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 enum Order {
-    Sync { wanted: Ports, done: oneshot::Sender<Result<(), FabricError>> },
+    Sync { wanted: Picture, done: oneshot::Sender<Result<(), FabricError>> },
     Drops { reply: oneshot::Sender<Result<Vec<DropCount>, FabricError>> },
 }
 
@@ -37,7 +36,7 @@ impl FabricWorker {
     ///
     /// # Errors
     /// What the fabric could not do. It has been logged, too.
-    pub fn sync(&self, wanted: Ports) -> impl Future<Output = Result<(), FabricError>> + Send + use<> {
+    pub fn sync(&self, wanted: Picture) -> impl Future<Output = Result<(), FabricError>> + Send + use<> {
         let (done, heard) = oneshot::channel();
         self.order(Order::Sync { wanted, done });
         async { heard.await.unwrap_or(Err(FabricError::Ended)) }

@@ -15,6 +15,8 @@ mod life;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod serve;
 #[cfg(test)]
 mod support;

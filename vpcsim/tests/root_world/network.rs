@@ -1,24 +1,7 @@
 //! The fabric of a running world, seen from inside its nodes: who reaches whom, and what is dropped and counted.
 
-use super::support::{THREE, World, call, enter, request, scenario, words};
+use super::support::{THREE, World, call, datagram, enter, give, request, scenario, words};
 use std::net::UdpSocket;
-use std::time::Duration;
-
-/// Sends a datagram from `source` in one namespace to `target` in another; who the receiver saw as sender, if it came.
-fn datagram(from: &str, source: &str, to: &str, target: &str) -> Option<String> {
-    let receiver = enter(to, || UdpSocket::bind((target, 0)).unwrap());
-    receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let sender = enter(from, || UdpSocket::bind((source, 0)).unwrap());
-    sender.send_to(b"who am I", receiver.local_addr().unwrap()).unwrap();
-    let mut text = [0; 16];
-    receiver.recv_from(&mut text).ok().map(|(_, peer)| peer.ip().to_string())
-}
-
-/// Puts a second address on a node's loopback, so that a process may send from it.
-fn give(world: &World, node: &str, address: &str) {
-    let given = world.on(node, &["ip", "address", "add", &format!("{address}/32"), "dev", "lo"]);
-    assert!(given.status.success(), "{}", words(&given));
-}
 
 #[test]
 #[ignore = "needs root"]

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use spur_datapath::netns::NetNs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -239,4 +239,20 @@ pub(crate) fn request(
 pub(crate) fn text_of<'x>(xml: &'x str, element: &str) -> Option<&'x str> {
     let rest = xml.split_once(&format!("<{element}>"))?.1;
     Some(rest.split_once(&format!("</{element}>"))?.0)
+}
+
+/// Sends a datagram from `source` in one namespace to `target` in another; who the receiver saw as sender, if it came.
+pub(crate) fn datagram(from: &str, source: &str, to: &str, target: &str) -> Option<String> {
+    let receiver = enter(to, || UdpSocket::bind((target, 0)).unwrap());
+    receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let sender = enter(from, || UdpSocket::bind((source, 0)).unwrap());
+    sender.send_to(b"who am I", receiver.local_addr().unwrap()).unwrap();
+    let mut text = [0; 16];
+    receiver.recv_from(&mut text).ok().map(|(_, peer)| peer.ip().to_string())
+}
+
+/// Puts a second address on a node's loopback, so that a process may send from it.
+pub(crate) fn give(world: &World, node: &str, address: &str) {
+    let given = world.on(node, &["ip", "address", "add", &format!("{address}/32"), "dev", "lo"]);
+    assert!(given.status.success(), "{}", words(&given));
 }

@@ -5,21 +5,25 @@
 //! | `source` | whose source address is not on that ENI (source/destination check on) |
 //! | `unroutable` | to link-local, multicast, loopback or reserved addresses |
 //! | `destination` | to an address of the VPC that no ENI has |
+//! | `route` | that no route of its subnet's table matches, or a blackhole, or one that leads out of this world |
+//! | `check` | that a route leads to an ENI whose source/destination check is on |
 //! | `internet` | to the internet, from anything but the primary address of a primary ENI |
 //!
-//! The other half of the destination check needs no rule: the router has no route that leads to an ENI for anything but
-//! the ENI's own addresses. Each packet passes the same few lookups however many ENIs there are: one map finds the chain of
-//! the ENI.
+//! The router sends to the loopback what leads nowhere; these rules drop it before it gets there. The chain of an ENI also
+//! marks the packet with the number of its route table. Each packet passes the same few lookups however many ENIs and routes
+//! there are: one map finds the chain of the ENI.
 
-use crate::fabric::FabricError;
 use crate::fabric::place::{INTERNET_PORT, UNROUTABLE};
-use crate::fabric::plan::{AddressCheck, Port, Ports};
+use crate::fabric::plan::{AddressCheck, Port};
 use crate::fabric::port::router_end;
+use crate::fabric::router::mark;
+use crate::fabric::{FabricError, Picture};
 use ipnet::Ipv4Net;
 use spur_datapath::IfName;
 use spur_datapath::nft::{
     Base, Chain, ChainKind, Content, Expr, Family, Hook, NameMatch, Policy, Rule, Set, Table, Verdict,
 };
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 pub(super) const TABLE: &str = "vpcsim";
@@ -34,29 +38,34 @@ const VPC: &str = "vpc";
 const NOWHERE: &str = "unroutable";
 const FROM_ENI: &str = "from_eni";
 const LEAVING: &str = "leaving";
+const UNROUTED: &str = "unrouted";
+const REFUSED: &str = "refused";
+const CHECKED: &str = "checked";
 
 /// How counters begin; the ENI's id follows.
-pub(super) const REASONS: [&str; 4] = ["source", "unroutable", "destination", "internet"];
+pub(super) const REASONS: [&str; 6] = ["source", "unroutable", "destination", "route", "check", "internet"];
 
 /// What the rules know besides the ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// The VPC's ranges.
-    pub(super) vpc: Vec<Ipv4Net>,
     /// The router's own addresses.
     pub(super) gateways: Vec<Ipv4Addr>,
 }
 
 impl Rules {
-    /// The table for these ports.
-    pub(super) fn table(&self, ports: &Ports) -> Result<Table, FabricError> {
+    /// The table for these ports. `numbers` has those of the route tables.
+    pub(super) fn table(
+        &self,
+        picture: &Picture,
+        numbers: &BTreeMap<String, u16>,
+    ) -> Result<Table, FabricError> {
         let ends: Result<Vec<(IfName, &str, &Port)>, _> =
-            ports.iter().map(|(eni, port)| Ok((router_end(eni)?, eni.as_str(), port))).collect();
+            picture.ports.iter().map(|(eni, port)| Ok((router_end(eni)?, eni.as_str(), port))).collect();
         let ends = ends?;
         let mut chains = Vec::new();
         for (name, eni, port) in &ends {
-            chains.push(from_eni(name, eni, port.check));
-            chains.push(leaving(name, eni));
+            chains.push(from_eni(name, eni, port.check, numbers.get(&port.table).copied()));
+            chains.extend(ENDS.map(|(chain, reason, why)| end(chain, name, reason, eni, why)));
         }
         chains.push(prerouting());
         chains.push(forward());
@@ -67,12 +76,12 @@ impl Rules {
                 .iter()
                 .flat_map(|(_, eni, _)| REASONS.map(|reason| counter(reason, eni)))
                 .collect(),
-            sets: self.sets(&ends),
+            sets: self.sets(&ends, picture),
             chains,
         })
     }
 
-    fn sets(&self, ends: &[(IfName, &str, &Port)]) -> Vec<Set> {
+    fn sets(&self, ends: &[(IfName, &str, &Port)], picture: &Picture) -> Vec<Set> {
         let assigned = ends.iter().flat_map(|(_, _, port)| port.addresses.iter().copied());
         let gateways = self.gateways.iter().copied().map(Ipv4Net::from);
         let owned = ends.iter().flat_map(|(name, _, port)| {
@@ -91,10 +100,13 @@ impl Rules {
             (OWNED, Content::InterfaceAddresses(owned.collect())),
             (ASSIGNED, Content::Prefixes(assigned.chain(gateways).collect())),
             (PRIMARIES, Content::Prefixes(primaries.map(|(_, _, port)| port.primary.into()).collect())),
-            (VPC, Content::Prefixes(self.vpc.clone())),
+            (VPC, Content::Prefixes(picture.routing.ranges.iter().copied().collect())),
             (NOWHERE, Content::Prefixes(unroutable.to_vec())),
             (FROM_ENI, verdicts("from")),
+            (REFUSED, Content::Prefixes(picture.routing.refused(&picture.ports))),
             (LEAVING, verdicts("leaving")),
+            (UNROUTED, verdicts("unrouted")),
+            (CHECKED, verdicts("checked")),
         ]
         .map(|(name, content)| Set { name: name.to_owned(), content })
         .to_vec()
@@ -116,7 +128,7 @@ fn dropping(comment: &'static str, matches: Vec<Expr>, counter: String) -> Rule 
 }
 
 /// What a packet from this ENI has to pass.
-fn from_eni(name: &IfName, eni: &str, check: AddressCheck) -> Chain {
+fn from_eni(name: &IfName, eni: &str, check: AddressCheck, route_table: Option<u16>) -> Chain {
     let mut rules = Vec::new();
     if check == AddressCheck::On {
         let forged = vec![Expr::InputSourceNotIn(OWNED.into())];
@@ -126,14 +138,23 @@ fn from_eni(name: &IfName, eni: &str, check: AddressCheck) -> Chain {
     rules.push(dropping("no VPC routes this", nowhere, counter("unroutable", eni)));
     let nobody = vec![Expr::DestinationIn(VPC.into()), Expr::DestinationNotIn(ASSIGNED.into())];
     rules.push(dropping("no ENI has this address", nobody, counter("destination", eni)));
+    rules.extend(
+        route_table.map(|number| Rule::new("the table that it routes by", vec![Expr::SetMark(mark(number))])),
+    );
     Chain { name: format!("from-{name}"), base: None, rules }
 }
 
-/// The end of a packet from this ENI that may not leave for the internet.
-fn leaving(name: &IfName, eni: &str) -> Chain {
-    let rules =
-        vec![dropping("the internet knows primary addresses only", Vec::new(), counter("internet", eni))];
-    Chain { name: format!("leaving-{name}"), base: None, rules }
+/// Ends of a packet in forwarding: the chain's beginning, the reason, and why.
+const ENDS: [(&str, &str, &str); 3] = [
+    ("leaving", "internet", "the internet knows primary addresses only"),
+    ("unrouted", "route", "no route leads anywhere"),
+    ("checked", "check", "the ENI takes only what is its own"),
+];
+
+/// Where a packet from this ENI ends and is counted.
+fn end(chain: &str, name: &IfName, reason: &str, eni: &str, why: &'static str) -> Chain {
+    let rules = vec![dropping(why, Vec::new(), counter(reason, eni))];
+    Chain { name: format!("{chain}-{name}"), base: None, rules }
 }
 
 fn base(hook: Hook, priority: i32) -> Option<Base> {
@@ -154,7 +175,20 @@ fn forward() -> Chain {
     uncounted.push(Expr::Verdict(Verdict::Drop));
     let inward =
         vec![Expr::Input(internet()), Expr::DestinationNotIn(PRIMARIES.into()), Expr::Verdict(Verdict::Drop)];
+    let nowhere =
+        || vec![Expr::Output(NameMatch::Is("lo".parse().expect("a constant is an interface name")))];
+    let then = |mut matches: Vec<Expr>, more: Vec<Expr>| {
+        matches.extend(more);
+        matches
+    };
+    let refused = vec![Expr::DestinationIn(REFUSED.into()), Expr::InputVerdict(CHECKED.into())];
     let rules = vec![
+        Rule::new("to an ENI that does not take it: to the sender's counter", then(nowhere(), refused)),
+        Rule::new(
+            "nowhere: to the sender's counter",
+            then(nowhere(), vec![Expr::InputVerdict(UNROUTED.into())]),
+        ),
+        Rule::new("nowhere, from anybody else", then(nowhere(), vec![Expr::Verdict(Verdict::Drop)])),
         Rule::new("not from a primary address: to the ENI's counter", counted),
         Rule::new("nor from anybody else", uncounted),
         Rule::new("the internet reaches primary addresses only", inward),

@@ -12,6 +12,7 @@ fn port(index: u32, addresses: &[&str]) -> Port {
         primary: addresses[0].split('/').next().unwrap().parse().unwrap(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         check: AddressCheck::On,
+        table: "rtb-1".to_owned(),
     }
 }
 
@@ -65,7 +66,8 @@ fn the_check_is_switched_without_unplugging() {
     let before = Ports::from([("eni-2".to_owned(), port(1, &["10.0.0.5/32"]))]);
     let mut after = before.clone();
     after.get_mut("eni-2").unwrap().check = AddressCheck::Off;
-    assert_eq!(walk(&before, &after), [Step::SetCheck { eni: "eni-2".to_owned(), check: AddressCheck::Off }]);
+    let (check, table) = (AddressCheck::Off, "rtb-1".to_owned());
+    assert_eq!(walk(&before, &after), [Step::SetGuard { eni: "eni-2".to_owned(), check, table }]);
 }
 
 #[test]

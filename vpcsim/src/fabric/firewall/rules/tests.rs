@@ -1,6 +1,8 @@
 //! The table against hand-made ports: who is in which set, and which rules an ENI has.
 
 use super::*;
+use crate::fabric::plan::Ports;
+use crate::fabric::routing::{Hop, Routing};
 use spur_datapath::MacAddr;
 use std::collections::BTreeSet;
 
@@ -15,17 +17,22 @@ fn port(index: u32, addresses: &[&str], check: AddressCheck) -> Port {
         primary: addresses.first().unwrap().addr(),
         addresses,
         check,
+        table: "rtb-1".to_owned(),
     }
 }
 
 fn table() -> Table {
-    let rules =
-        Rules { vpc: vec!["10.0.0.0/16".parse().unwrap()], gateways: vec!["10.0.0.1".parse().unwrap()] };
+    let rules = Rules { gateways: vec!["10.0.0.1".parse().unwrap()] };
     let ports = Ports::from([
         ("eni-1".to_owned(), port(0, &["10.0.0.4/32", "10.0.0.9/32"], AddressCheck::On)),
         ("eni-2".to_owned(), port(1, &["10.0.0.5/32", "10.0.0.16/28"], AddressCheck::Off)),
     ]);
-    rules.table(&ports).unwrap()
+    let ranges = BTreeSet::from(["10.0.0.0/16".parse().unwrap()]);
+    let to_checked = ("10.4.0.0/25".parse().unwrap(), Hop::Eni("eni-1".to_owned()));
+    let to_open = ("10.4.1.0/25".parse().unwrap(), Hop::Eni("eni-2".to_owned()));
+    let tables = BTreeMap::from([("rtb-1".to_owned(), BTreeMap::from([to_checked, to_open]))]);
+    let picture = Picture { ports, routing: Routing { ranges, tables } };
+    rules.table(&picture, &BTreeMap::from([("rtb-1".to_owned(), 3)])).unwrap()
 }
 
 fn content(name: &str) -> Content {
@@ -55,7 +62,7 @@ fn gateways_count_as_assigned() {
 fn the_check_decides_whether_the_source_is_looked_at() {
     let table = table();
     let rules = |name: &str| table.chains.iter().find(|chain| chain.name == name).unwrap().rules.len();
-    assert_eq!((rules("from-e1"), rules("from-e2")), (3, 2));
+    assert_eq!((rules("from-e1"), rules("from-e2")), (4, 3));
 }
 
 #[test]
@@ -68,7 +75,7 @@ fn every_counted_reason_has_a_counter() {
             }
         }
     }
-    assert_eq!(table.counters.len(), 8);
+    assert_eq!(table.counters.len(), 12);
 }
 
 #[test]
@@ -77,6 +84,18 @@ fn the_cost_of_a_packet_does_not_grow_with_the_enis() {
         let hooked = table.chains.iter().filter(|chain| chain.base.is_some());
         hooked.map(|chain| chain.rules.len()).sum::<usize>()
     };
-    let empty = Rules { vpc: Vec::new(), gateways: Vec::new() }.table(&Ports::new()).unwrap();
+    let empty = Rules { gateways: Vec::new() }.table(&Picture::default(), &BTreeMap::new()).unwrap();
     assert_eq!(base(&table()), base(&empty));
+}
+
+#[test]
+fn what_is_routed_to_an_eni_with_its_check_on_is_told_apart() {
+    assert_eq!(content(REFUSED), Content::Prefixes(vec!["10.4.0.0/25".parse().unwrap()]));
+}
+
+#[test]
+fn a_packet_is_marked_with_the_table_of_its_enis_subnet() {
+    let chains = table().chains;
+    let from = chains.iter().find(|chain| chain.name == "from-e1").unwrap();
+    assert_eq!(from.rules.last().unwrap().expressions, [Expr::SetMark(mark(3))]);
 }
