@@ -8,6 +8,8 @@
 //! - An attachment may be added again after its DEL. A release that is older than the grant it would end must be dropped, not
 //!   obeyed: [`SpooledRelease::released_unix_ms`] is there to tell.
 //! - Files that make no sense are reported, and left for a person to look at.
+//! - What a writer that was killed left half written is no release: its DEL never succeeded, and the runtime repeats it. The reader
+//!   removes it when no writer can be at it any more ([`SpooledRelease::tidy`]).
 
 use crate::{Attachment, DelRequest};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Where releases wait unless configured otherwise. Next to the agent's store and not below `/run`: whatever clears one of the
 /// two must clear both.
@@ -26,6 +29,12 @@ const MAX_FILE: u64 = crate::MAX_FRAME as u64;
 
 /// Only files with this ending are releases; temporary names have another.
 const SUFFIX: &str = "json";
+
+/// What temporary names end with, before the writer's process id.
+const TEMPORARY: &str = "tmp-";
+
+/// A writer needs milliseconds. One that is slower than this finds its file gone, fails, and is asked again by the runtime.
+const WRITER_LIMIT: Duration = Duration::from_secs(60);
 
 /// A release that waits for the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +107,7 @@ impl SpooledRelease {
     pub fn write(&self, dir: &Path) -> Result<PathBuf, SpoolError> {
         create_durably(dir).map_err(|cause| SpoolError::Create(dir.to_owned(), cause))?;
         let path = Self::path(dir, &self.network, &self.request.attachment);
-        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+        let temporary = path.with_extension(format!("{TEMPORARY}{}", std::process::id()));
         let written = self.write_through(dir, &temporary, &path);
         if written.is_err() {
             // The error that matters is the one above; a leftover has a name that no reader looks at.
@@ -143,6 +152,32 @@ impl SpooledRelease {
             (a.released_unix_ms, a_path).cmp(&(b.released_unix_ms, b_path))
         });
         Ok(spool)
+    }
+
+    /// Removes what writers that were killed left half written; tells how many files. `now` is the time by the file system's clock.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed, or a file cannot be removed.
+    pub fn tidy(dir: &Path, now: SystemTime) -> Result<usize, SpoolError> {
+        let list = |cause| SpoolError::List(dir.to_owned(), cause);
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(list(error)),
+        };
+        let mut removed = 0;
+        for entry in entries {
+            let entry = entry.map_err(list)?;
+            let path = entry.path();
+            let temporary = path.extension().is_some_and(|e| e.to_string_lossy().starts_with(TEMPORARY));
+            // A file without a time, or from the future, is younger than any limit.
+            let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            let age = written.and_then(|written| now.duration_since(written).ok());
+            if temporary && age.is_some_and(|age| age > WRITER_LIMIT) {
+                removed += usize::from(Self::remove(&path)?);
+            }
+        }
+        Ok(removed)
     }
 
     /// One release; `None` if the file is gone.

@@ -10,12 +10,22 @@ use crate::chain::chain;
 use spur_ipamd_core::{AttachmentKey, Timestamp};
 use spur_wire::{Response, SpooledRelease};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Drains the directory once. What cannot be done now is tried again the next time.
 pub(super) async fn drain<K: Kernel>(dir: &Path, running: &Running, reaper: &Reaper<K>, grants: &Grants) {
     let at = dir.to_owned();
-    let read = tokio::task::spawn_blocking(move || SpooledRelease::read_all(&at)).await;
+    let read = tokio::task::spawn_blocking(move || {
+        match SpooledRelease::tidy(&at, SystemTime::now()) {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::info!(count, "half-written releases of killed plugins removed from the spool")
+            }
+            Err(error) => tracing::warn!(error = %chain(&error), "the spool cannot be tidied"),
+        }
+        SpooledRelease::read_all(&at)
+    })
+    .await;
     let spool = match read {
         Ok(Ok(spool)) => spool,
         Ok(Err(error)) => return tracing::warn!(error = %chain(&error), "the spool cannot be read"),

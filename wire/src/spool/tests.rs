@@ -96,3 +96,25 @@ fn a_directory_that_cannot_be_made_is_an_error() {
     let error = release("a", 1).write(&dir.path().join("file/below")).unwrap_err();
     assert!(matches!(error, SpoolError::Create(..)), "{error:?}");
 }
+
+#[test]
+fn what_a_killed_writer_left_goes_when_nobody_can_be_at_it_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = release("a", 1).write(dir.path()).unwrap();
+    let half = dir.path().join("abc.tmp-77");
+    fs::write(&half, b"{").unwrap();
+    fs::write(dir.path().join("notes.txt"), b"somebody's").unwrap();
+    let now = fs::metadata(&half).unwrap().modified().unwrap();
+    for (age, removed) in [(0, 0), (60, 0), (61, 1), (61, 0)] {
+        assert_eq!(
+            SpooledRelease::tidy(dir.path(), now + Duration::from_secs(age)).unwrap(),
+            removed,
+            "{age} s"
+        );
+    }
+    assert!(!half.exists() && kept.exists() && dir.path().join("notes.txt").exists());
+    // A clock that was set back shows files from the future.
+    fs::write(&half, b"{").unwrap();
+    assert_eq!(SpooledRelease::tidy(dir.path(), now - Duration::from_secs(3600)).unwrap(), 0);
+    assert_eq!(SpooledRelease::tidy(&dir.path().join("absent"), now).unwrap(), 0);
+}
