@@ -91,6 +91,14 @@ impl PoolHandle {
         outcome
     }
 
+    /// Asks for an address and is gone when the answer comes, without a cancellation before it: a plugin that hung up in that very moment.
+    #[cfg(test)]
+    pub(super) fn add_and_leave(&self, attachment: AttachmentKey) {
+        let (reply, _) = oneshot::channel();
+        let (ticket, client) = (self.ticket(), Client::default());
+        self.questions.send(Question::Add { ticket, attachment, client, reply }).expect("the task runs");
+    }
+
     /// Gives an address back; the answer comes when that is durable. Dropping the future does not undo it.
     ///
     /// # Errors

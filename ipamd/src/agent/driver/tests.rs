@@ -176,9 +176,23 @@ async fn an_add_whose_future_is_dropped_leaves_no_trace() {
     }
     assert!(tokio::time::timeout(Duration::from_secs(1), bed.add(50, 60)).await.is_err());
     let Ok(Reply::Released { .. }) = bed.handle.del(key(0)).await else { panic!() };
-    granted(bed.add(51, 60).await);
+    // One rest of 30 s, not two: nobody had the address in between.
+    granted(bed.add(51, 45).await);
     let Ok(Reply::Released { addresses }) = bed.handle.del(key(50)).await else { panic!() };
     assert_eq!(addresses, [] as [IpAddr; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_nobody_waits_for_any_more_when_it_is_granted_is_taken_back() {
+    let bed = Bed::start();
+    for number in 0..26 {
+        granted(bed.add(number, 60).await);
+    }
+    bed.handle.add_and_leave(key(50));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let view = bed.handle.view().await.unwrap();
+    assert_eq!((view.counts.held, view.counts.cooling), (26, 1), "{view:?}");
+    granted(bed.add(51, 45).await);
 }
 
 #[tokio::test(start_paused = true)]
