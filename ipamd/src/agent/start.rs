@@ -335,6 +335,7 @@ fn settings(config: &Config, identity: &InstanceIdentity, subnets: Vec<SubnetId>
             cooldown: pool.cooldown,
             shrink_delay: pool.shrink_delay,
             reconcile: config.reconcile,
+            settle: config.settle,
             ..Timings::default()
         },
     }

@@ -94,6 +94,12 @@ pub const KEYS: &[Key] = &[
         "How often ENIs are read again from EC2 (one call) and VPC CIDRs from the instance metadata.",
     ),
     key(
+        "settleSeconds",
+        "1–600",
+        "60",
+        "How long EC2's answers may lag behind its changes: for so long after a change an absence is not believed, and an address that was given back is not taken up again.",
+    ),
+    key(
         "mtuBytes",
         "1280–9001, or null",
         "null",

@@ -45,6 +45,8 @@ pub struct Config {
     pub add_wait: Duration,
     /// How often the cloud is read again.
     pub reconcile: Duration,
+    /// How long reads of EC2 may lag behind its changes.
+    pub settle: Duration,
     /// MTU of pods; none takes the primary ENI's.
     pub mtu_bytes: Option<u32>,
     /// The node's name, for the controller; none is the host name.
@@ -239,6 +241,7 @@ fn read_config(reader: &mut Reader) -> Config {
         socket,
         add_wait: seconds(reader.number("addWaitSeconds", 1..=180)),
         reconcile: seconds(reader.number("reconcileSeconds", 10..=3600)),
+        settle: seconds(reader.number("settleSeconds", 1..=600)),
         mtu_bytes: reader.optional_number("mtuBytes", 1280..=9001),
         node_name: read_node_name(reader),
         grant_dir: reader.optional_path("grantDir", PATH_MAX),
