@@ -1,4 +1,5 @@
 //! `spur-ipamd agent --config FILE`: reads the configuration, starts the logs, runs the agent until SIGTERM or SIGINT.
+//! `spur-ipamd store FILE` shows what a store holds.
 //!
 //! Exit codes: 0 after a stop on request, 1 when the agent cannot run, 2 when the command line or the configuration is wrong.
 
@@ -10,8 +11,10 @@ use spur_ipamd::agent::kernel::NodeKernel;
 use spur_ipamd::agent::{World, run};
 use spur_ipamd::chain::chain;
 use spur_ipamd::config::{Config, LogConfig, LogFormat};
+use spur_ipamd::store::books::Books;
+use spur_ipamd::store::peek;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,11 +42,33 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Shows as JSON what a store holds: the agent's own, or one that was set aside. Changes nothing.
+    Store {
+        /// The file, `agent.redb` in the state directory.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Agent { config } = Cli::parse().command;
-    let config = match Config::load(&config) {
+    match Cli::parse().command {
+        Command::Agent { config } => run_agent(&config),
+        Command::Store { file } => show_store(&file),
+    }
+}
+
+fn show_store(file: &Path) -> ExitCode {
+    match peek(file, Books::decode) {
+        Ok(books) => {
+            println!("{:#}", books.show());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn run_agent(config: &Path) -> ExitCode {
+    let config = match Config::load(config) {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),
     };

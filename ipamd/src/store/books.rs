@@ -5,10 +5,12 @@
 use super::{Rows, Table, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use spur_cloud::{InstanceId, InstanceType};
-use spur_ipamd_core::{AttachmentKey, IntentId, Record, StoreChange};
+use spur_ipamd_core::{AttachmentKey, Holding, Intent, IntentId, Record, StoreChange, Timestamp};
 use spur_quotas::InstanceLimits;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 const NODE_KEY: &str = "node";
 
@@ -48,28 +50,46 @@ impl Books {
         Ok(books)
     }
 
+    /// For people and scripts: lists, because JSON's keys are texts.
+    #[must_use]
+    pub fn show(&self) -> Value {
+        let record = &self.record;
+        let holding = |(key, holding): (&AttachmentKey, &Holding)| json!({"network": key.network, "containerId": key.container_id, "ifName": key.if_name, "holding": holding});
+        let cooling = |(address, until): (&IpAddr, &Timestamp)| json!({"address": address, "until": until});
+        let intent = |(id, intent): (&IntentId, &Intent)| json!({"id": id, "intent": intent});
+        json!({
+            "node": self.node,
+            "holdings": record.holdings.iter().map(holding).collect::<Vec<_>>(),
+            "cooling": record.cooling.iter().map(cooling).collect::<Vec<_>>(),
+            "enis": record.enis.values().collect::<Vec<_>>(),
+            "intents": record.intents.iter().map(intent).collect::<Vec<_>>(),
+            "limits": self.limits,
+        })
+    }
+
     fn decode_row(&mut self, table: Table, key: &str, value: &[u8]) -> Result<(), String> {
         let record = &mut self.record;
         match table {
-            Table::Meta if key == NODE_KEY => self.node = Some(json(value)?),
+            Table::Meta if key == NODE_KEY => self.node = Some(from_json(value)?),
             // A row that a later agent of the same schema added for itself.
             Table::Meta => {}
             Table::Assignments => {
-                drop(record.holdings.insert(attachment_of(key)?, json(value)?));
+                drop(record.holdings.insert(attachment_of(key)?, from_json(value)?));
             }
             Table::Cooldowns => {
-                let _ =
-                    record.cooling.insert(key.parse().map_err(|_| "no address".to_owned())?, json(value)?);
+                let _ = record
+                    .cooling
+                    .insert(key.parse().map_err(|_| "no address".to_owned())?, from_json(value)?);
             }
             Table::Enis => {
-                drop(record.enis.insert(key.parse().map_err(|error| format!("{error}"))?, json(value)?));
+                drop(record.enis.insert(key.parse().map_err(|error| format!("{error}"))?, from_json(value)?));
             }
             Table::Intents => {
                 let id = key.parse().map_err(|_| "no number".to_owned())?;
-                drop(record.intents.insert(IntentId(id), json(value)?));
+                drop(record.intents.insert(IntentId(id), from_json(value)?));
             }
             Table::Limits => {
-                drop(self.limits.insert(key.parse().map_err(|error| format!("{error}"))?, json(value)?));
+                drop(self.limits.insert(key.parse().map_err(|error| format!("{error}"))?, from_json(value)?));
             }
         }
         Ok(())
@@ -140,7 +160,7 @@ fn attachment_of(key: &str) -> Result<AttachmentKey, String> {
     }
 }
 
-fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 

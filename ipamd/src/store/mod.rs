@@ -4,10 +4,14 @@
 //! # Rules
 //! - One agent per state directory: a lock file is held for the life of the [`Store`], and a second agent is refused.
 //! - A file that is torn, corrupted or of a newer schema is set aside under another name, never deleted and never written to,
-//!   and an empty store takes its place; [`Origin::SetAside`] says so, and the caller rebuilds from kernel and cloud.
+//!   and an empty store takes its place; [`Origin::SetAside`] says so, and the caller rebuilds from kernel and cloud. If that is not
+//!   finished (the disk is full, the agent is killed), the next start says so again: a store that is missing beside one that was
+//!   set aside is not a new node's.
 //! - A file system that refuses is an error, not a corruption: nothing is set aside then.
+//! - redb panics on some damage. That is caught, here and while committing: it costs the database handle, and no more.
 //! - This file stores bytes under text keys and knows no policy; [`books`] gives them types.
 
+mod aside;
 pub mod books;
 mod writer;
 
@@ -15,22 +19,20 @@ mod writer;
 pub(crate) use writer::spawn_forgetful_writer;
 pub use writer::{StoreHandle, WriteError, spawn_writer};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Raised when an older agent would misread what this one writes.
 pub const SCHEMA: u32 = 1;
 
 const FILE: &str = "agent.redb";
 const LOCK: &str = "lock";
-/// Stores that were set aside are kept for a person to look at, but not so many that they fill the disk.
-const ASIDE_KEPT: usize = 4;
 /// The store is small (a row per pod); redb's own default would let its cache grow to a gigabyte.
 const CACHE_BYTES: usize = 2 << 20;
 const SCHEMA_KEY: &str = "schema";
@@ -118,6 +120,17 @@ pub enum StoreError {
     Commit(#[source] Box<redb::Error>),
 }
 
+/// A store file cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum PeekError {
+    /// The file cannot be read.
+    #[error("read the store {}", .0.display())]
+    Read(PathBuf, #[source] io::Error),
+    /// Its contents cannot be used.
+    #[error("the store {} is unusable: {}", .0.display(), .1)]
+    Unusable(PathBuf, String),
+}
+
 /// An open store.
 #[derive(Debug)]
 pub struct Store {
@@ -141,17 +154,23 @@ impl Store {
         created.map_err(|cause| StoreError::Directory(dir.to_owned(), cause))?;
         let lock = take_lock(dir)?;
         let path = dir.join(FILE);
-        let existed = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0);
-        let (database, contents, origin) = match open_checked(&path, &decode) {
-            Ok((database, contents)) => {
-                (database, contents, if existed { Origin::Restored } else { Origin::Fresh })
+        let found = match look(&path) {
+            None => {
+                let (database, contents) = create(&path, &decode)?;
+                return Ok((Self { path, database: Some(database), _lock: lock }, contents, unfinished(dir)));
             }
-            Err(Unusable::File(error)) => return Err(StoreError::Open(path, error)),
+            Some(Ok(())) => open_checked(&path, &decode),
+            Some(Err(unusable)) => Err(unusable),
+        };
+        let (database, contents, origin) = match found {
+            Ok((database, contents)) => (database, contents, Origin::Restored),
             Err(Unusable::Contents(why)) => {
-                let kept = set_aside(&path).map_err(|cause| StoreError::SetAside(path.clone(), cause))?;
-                let (database, contents) = open_checked(&path, &decode).map_err(|error| error.of(&path))?;
+                let kept =
+                    aside::set_aside(&path).map_err(|cause| StoreError::SetAside(path.clone(), cause))?;
+                let (database, contents) = create(&path, &decode)?;
                 (database, contents, Origin::SetAside { kept, why })
             }
+            Err(error) => return Err(error.of(&path)),
         };
         Ok((Self { path, database: Some(database), _lock: lock }, contents, origin))
     }
@@ -162,14 +181,49 @@ impl Store {
     /// # Errors
     /// When the file system refuses.
     pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
-        let failed = |error: redb::Error| StoreError::Commit(Box::new(error));
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => open_database(&self.path).map_err(|error| failed(error.into()))?,
-        };
-        write_all(&database, writes).map_err(failed)?;
-        self.database = Some(database);
+        let (path, database) = (&self.path, self.database.take());
+        // What redb may have left half done is dropped with the handle, which is not used again.
+        let committed = catch_unwind(AssertUnwindSafe(move || -> Result<Database, redb::Error> {
+            let database = database.map_or_else(|| open_database(path), Ok)?;
+            write_all(&database, writes)?;
+            Ok(database)
+        }));
+        let gave_up = || redb::Error::Corrupted("the store's library gave up on the file".to_owned());
+        let result = committed.unwrap_or_else(|_| Err(gave_up()));
+        self.database = Some(result.map_err(|error| StoreError::Commit(Box::new(error)))?);
         Ok(())
+    }
+}
+
+/// What is in the store's place, before it is opened; none if nothing is.
+fn look(path: &Path) -> Option<Result<(), Unusable>> {
+    match fs::metadata(path) {
+        // redb would take it for a new one, but the agent before this one had a store here, or began to make one.
+        Ok(metadata) if metadata.len() == 0 => Some(Err(Unusable::Contents("it is empty".to_owned()))),
+        Ok(_) => Some(Ok(())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(Err(Unusable::File(Box::new(redb::Error::Io(error))))),
+    }
+}
+
+/// A new store in a place where there is none. If it cannot be finished, it goes: it holds nothing, and the next start must not
+/// take it for one that was damaged.
+fn create<T>(path: &Path, decode: impl Fn(&Rows) -> Result<T, String>) -> Result<(Database, T), StoreError> {
+    open_checked(path, decode).map_err(|error| {
+        // Should this fail, too, one more file is set aside.
+        let _ = fs::remove_file(path);
+        error.of(path)
+    })
+}
+
+/// Where the contents of a store that is not there come from.
+fn unfinished(dir: &Path) -> Origin {
+    match aside::newest(dir) {
+        Some(kept) => {
+            let why = "an agent set it aside, and made no other".to_owned();
+            Origin::SetAside { kept, why }
+        }
+        None => Origin::Fresh,
     }
 }
 
@@ -206,6 +260,25 @@ impl Unusable {
     }
 }
 
+/// Reads a store file without touching it: the agent's own while it runs, or one that was set aside. Of a file that
+/// is being written this sees the last commit, as the next agent would.
+///
+/// # Errors
+/// When the file cannot be read, or is not a store that this agent would use.
+pub fn peek<T>(path: &Path, decode: impl Fn(&Rows) -> Result<T, String>) -> Result<T, PeekError> {
+    let bytes = fs::read(path).map_err(|cause| PeekError::Read(path.to_owned(), cause))?;
+    let copy = InMemoryBackend::new();
+    let length = bytes.len() as u64;
+    let copied = copy.set_len(length).and_then(|()| copy.write(0, &bytes));
+    copied.map_err(|cause| PeekError::Read(path.to_owned(), cause))?;
+    let open = || Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(copy);
+    match examine(open, decode) {
+        Ok((_, contents)) => Ok(contents),
+        Err(Unusable::Contents(why)) => Err(PeekError::Unusable(path.to_owned(), why)),
+        Err(Unusable::File(error)) => Err(PeekError::Unusable(path.to_owned(), error.to_string())),
+    }
+}
+
 /// Opens and reads everything once. redb checks a database that was not closed well by itself; a bit that flipped later is found
 /// only by its integrity check, and some damage only by a panic of its decoder, which is caught here, where nothing is shared
 /// with it yet.
@@ -213,11 +286,15 @@ fn open_checked<T>(
     path: &Path,
     decode: impl Fn(&Rows) -> Result<T, String>,
 ) -> Result<(Database, T), Unusable> {
+    examine(|| open_database(path), decode)
+}
+
+fn examine<T>(
+    open: impl FnOnce() -> Result<Database, redb::DatabaseError>,
+    decode: impl Fn(&Rows) -> Result<T, String>,
+) -> Result<(Database, T), Unusable> {
     let attempt = catch_unwind(AssertUnwindSafe(|| {
-        let mut database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(|error| judge(error.into()))?;
+        let mut database = open().map_err(|error| judge(error.into()))?;
         match database.check_integrity().map_err(|error| judge(error.into()))? {
             true => {}
             false => return Err(Unusable::Contents("its checksums do not match".to_owned())),
@@ -249,7 +326,10 @@ fn judge(error: redb::Error) -> Unusable {
     let damaged = |error: &io::Error| {
         matches!(
             error.kind(),
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput
+            io::ErrorKind::InvalidData
+                | io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::IsADirectory
         )
     };
     match error {
@@ -290,26 +370,6 @@ fn write_all(database: &Database, writes: &[Write]) -> Result<(), redb::Error> {
     }
     transaction.commit()?;
     Ok(())
-}
-
-/// Moves the file to a name of its own, and removes the oldest of its predecessors.
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let kept = path.with_extension(format!("redb.unusable-{millis:016}"));
-    fs::rename(path, &kept)?;
-    let dir = path.parent().unwrap_or_else(|| Path::new("/"));
-    let mut older: Vec<PathBuf> = fs::read_dir(dir)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().contains(".redb.unusable-"))
-        })
-        .collect();
-    older.sort();
-    for old in older.iter().rev().skip(ASIDE_KEPT) {
-        // Tidying only; the next time tries again.
-        let _ = fs::remove_file(old);
-    }
-    Ok(kept)
 }
 
 #[cfg(test)]

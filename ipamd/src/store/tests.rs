@@ -74,9 +74,58 @@ fn a_directory_that_cannot_be_used_is_an_error_and_nothing_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     assert!(matches!(open(&dir.path().join("file/state")), Err(StoreError::Directory(..))));
-    fs::create_dir_all(dir.path().join("state/agent.redb")).unwrap();
-    assert!(matches!(open(&dir.path().join("state")), Err(StoreError::Open(..))));
-    assert!(dir.path().join("state/agent.redb").is_dir());
+}
+
+#[test]
+fn a_directory_in_the_stores_place_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(FILE)).unwrap();
+    fs::write(dir.path().join(FILE).join("notes"), "somebody's").unwrap();
+    let (store, _, origin) = open(dir.path()).unwrap();
+    let Origin::SetAside { kept, why } = origin else { panic!("{origin:?}") };
+    assert!(kept.join("notes").exists() && why.contains("directory"), "{why}");
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().2, Origin::Restored);
+}
+
+#[test]
+fn an_empty_file_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE), "").unwrap();
+    let Origin::SetAside { why, .. } = open(dir.path()).unwrap().2 else { panic!("it was used") };
+    assert_eq!(why, "it is empty");
+    assert_eq!(open(dir.path()).unwrap().2, Origin::Restored);
+}
+
+#[test]
+fn a_store_that_is_missing_beside_one_that_was_set_aside_is_not_a_new_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE), "garbage").unwrap();
+    let Origin::SetAside { kept, .. } = open(dir.path()).unwrap().2 else { panic!("garbage was used") };
+    // As if the agent had been killed before it made the new one.
+    fs::remove_file(dir.path().join(FILE)).unwrap();
+    let (_store, _, origin) = open(dir.path()).unwrap();
+    let Origin::SetAside { kept: again, why } = origin else { panic!("{origin:?}") };
+    assert_eq!((again, why.as_str()), (kept, "an agent set it aside, and made no other"));
+}
+
+#[test]
+fn peeking_shows_a_store_that_is_in_use_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = filled(dir.path());
+    let (mut store, ..) = open(dir.path()).unwrap();
+    store.commit(&[put(Table::Assignments, "new", "row")]).unwrap();
+    let path = dir.path().join(FILE);
+    let before = fs::read(&path).unwrap();
+    let seen = peek(&path, |rows| Ok(rows.clone())).unwrap();
+    assert_eq!(seen.len(), rows.len() + 1);
+    assert!(fs::read(&path).unwrap() == before, "it was written to");
+    for (bytes, word) in [(&before[..5000], "unusable"), (b"garbage", "unusable")] {
+        fs::write(dir.path().join("other"), bytes).unwrap();
+        let error = peek(&dir.path().join("other"), |rows| Ok(rows.clone())).unwrap_err();
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    assert!(matches!(peek(dir.path(), |_| Ok(())), Err(PeekError::Read(..))));
 }
 
 #[test]
@@ -179,7 +228,7 @@ fn a_store_full_of_garbage_or_torn_pages_never_stops_the_agent() {
 #[test]
 fn only_a_few_stores_are_kept_aside() {
     let dir = tempfile::tempdir().unwrap();
-    for _ in 0..ASIDE_KEPT + 3 {
+    for _ in 0..aside::KEPT + 3 {
         fs::write(dir.path().join(FILE), "garbage").unwrap();
         drop(open(dir.path()).unwrap());
         std::thread::sleep(std::time::Duration::from_millis(2));
@@ -187,7 +236,7 @@ fn only_a_few_stores_are_kept_aside() {
     let aside = fs::read_dir(dir.path())
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("unusable"));
-    assert_eq!(aside.count(), ASIDE_KEPT);
+    assert_eq!(aside.count(), aside::KEPT);
 }
 
 #[tokio::test]

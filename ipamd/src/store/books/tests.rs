@@ -52,7 +52,7 @@ fn create() -> Intent {
 }
 
 fn changes() -> Vec<StoreChange> {
-    let address = |last| std::net::IpAddr::from([10, 0, 0, last]);
+    let address = |last| IpAddr::from([10, 0, 0, last]);
     let until = Timestamp::from_epoch(Duration::new(1, 5));
     vec![
         StoreChange::PutEni(eni()),
