@@ -22,8 +22,10 @@ STEPS ?= 10000000
 SEED ?= 1000
 # Passed as a word: to bash, SECONDS is a clock.
 SECONDS ?= 60
+ROUNDS ?= 120
+FIRST ?= 1
 
-.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci replay fuzz soak bench clean
+.PHONY: help deps build plugin demo test unit root witness localstack check fmt pure ci replay fuzz soak bench torture clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,7 +39,7 @@ plugin: deps ## Build the CNI plugin: static, optimised, without SDK or tokio
 build: plugin ## Build plugin, agent, vpcsim and the demo
 	@$(CARGO) build --locked --workspace --bins
 	@mkdir -p $(SPUR_BIN)
-	@ln -f $(CARGO_TARGET_DIR)/debug/{spur-ipamd,vpcsim,spur-demo,spur-faults} $(SPUR_BIN)/
+	@ln -f $(CARGO_TARGET_DIR)/debug/{spur-ipamd,vpcsim,spur-demo,spur-torture,spur-faults} $(SPUR_BIN)/
 	@ln -f $(CARGO_TARGET_DIR)/$(HOST)/plugin/spur $(SPUR_BIN)/
 
 demo: build ## A VPC on this machine, real pods, real packets: NODES=3 PODS=12 TYPE=m5.large
@@ -46,6 +48,9 @@ demo: build ## A VPC on this machine, real pods, real packets: NODES=3 PODS=12 T
 bench: build ## Spur beside ptp + host-local and beside rules per pod: writes docs/performance.md (minutes)
 	@testbed/containerd/fetch
 	@$(CARGO_TARGET_DIR)/debug/spur-bench --out docs
+
+torture: build ## Kill agents and plugins under churn and faults, and compare all views: ROUNDS=120 SEED=… FIRST=1
+	@$(SPUR_BIN)/spur-torture --rounds $(ROUNDS) --first $(FIRST) $(if $(filter-out file,$(origin SEED)),--seed $(SEED))
 
 test: unit replay root witness localstack ## Everything, root and LocalStack included
 	@echo "all tests passed"

@@ -120,6 +120,7 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Results> {
         instance_type: plan.instance_type.to_owned(),
         pool: pool(plan).into(),
         cni: BTreeMap::new(),
+        agent: BTreeMap::new(),
     };
     let world = World::up(&spec)?;
     let mut results = Results {

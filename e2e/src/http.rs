@@ -11,21 +11,22 @@ use std::time::Duration;
 /// # Errors
 /// When the server does not answer 200 with JSON.
 pub fn get_json(endpoint: &str, path: &str) -> Result<Value> {
-    let body = request(endpoint, "GET", path)?;
+    let body = request(endpoint, "GET", path, "")?;
     serde_json::from_str(&body).with_context(|| format!("read the answer of {path} as JSON"))
 }
 
-/// Sends a request without a body and returns the answer's body.
+/// Sends a request and returns the answer's body.
 ///
 /// # Errors
 /// When the server does not answer 200.
-pub fn request(endpoint: &str, method: &str, path: &str) -> Result<String> {
+pub fn request(endpoint: &str, method: &str, path: &str, body: &str) -> Result<String> {
     let host =
         endpoint.strip_prefix("http://").context("the endpoint is no http:// address")?.trim_end_matches('/');
     let mut stream = TcpStream::connect(host).with_context(|| format!("connect to {host}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // HTTP/1.0: the answer ends with the connection and is never chunked.
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")?;
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).with_context(|| format!("read {path}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no end of headers")?;

@@ -12,5 +12,6 @@ pub mod rest;
 pub mod runtime;
 pub mod snapshot;
 pub mod table;
+pub mod torture;
 pub mod traffic;
 pub mod world;

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 use spur_datapath::netns::NetNs;
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The interface that every pod gets.
 pub const IF_NAME: &str = "eth0";
@@ -74,6 +75,12 @@ impl Pod {
         format!("/run/netns/{}", self.pinned)
     }
 
+    /// Removes the namespace's name, and with it the namespace unless somebody has it open.
+    pub fn delete_netns(&self) {
+        // A namespace that is gone already is what is wanted.
+        let _ = NetNs::delete_pinned(&self.pinned);
+    }
+
     fn args(&self) -> String {
         format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID={}",
@@ -87,8 +94,7 @@ impl Pod {
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        // A namespace that is gone already is what is wanted.
-        let _ = NetNs::delete_pinned(&self.pinned);
+        self.delete_netns();
     }
 }
 
@@ -129,9 +135,7 @@ impl Runtime {
         if !outcome.success {
             bail!("ADD of {}/{}: {}", pod.namespace, pod.name, outcome.failure());
         }
-        let address = outcome.output["ips"][0]["address"].as_str().context("the result has no address")?;
-        let address = address.split('/').next().unwrap_or_default();
-        pod.address = Some(address.parse().with_context(|| format!("{address:?} is no address"))?);
+        pod.address = Some(outcome.address()?);
         Ok(outcome.output)
     }
 
@@ -160,9 +164,20 @@ impl Runtime {
     /// # Errors
     /// When the plugin cannot be executed.
     pub fn start(&self, verb: &str, pod: &Pod, netns: &str) -> Result<Child> {
+        self.start_after(verb, pod, netns, &Value::Null)
+    }
+
+    /// As [`Runtime::start`], with the result that the runtime remembers of an earlier verb; null if there is none.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_after(&self, verb: &str, pod: &Pod, netns: &str, previous: &Value) -> Result<Child> {
         let mut config = network_config(&self.conf_dir)?;
         if let Some(object) = config.as_object_mut() {
             object.extend(self.conf.clone());
+            if !previous.is_null() {
+                object.insert("prevResult".to_owned(), previous.clone());
+            }
         }
         let mut command = Command::new(&self.plugin);
         command
@@ -192,7 +207,19 @@ impl Runtime {
 /// # Errors
 /// When what it printed is no JSON.
 pub fn finish(verb: &str, child: Child) -> Result<Outcome> {
+    read(verb, child.wait_with_output().context("wait for the plugin")?)
+}
+
+/// As [`finish`], for a plugin that may be killed; none if it was.
+///
+/// # Errors
+/// As [`finish`].
+pub fn ending(verb: &str, child: Child) -> Result<Option<Outcome>> {
     let output = child.wait_with_output().context("wait for the plugin")?;
+    if output.status.signal().is_some() { Ok(None) } else { read(verb, output).map(Some) }
+}
+
+fn read(verb: &str, output: Output) -> Result<Outcome> {
     let stdout = String::from_utf8(output.stdout).context("read the plugin's output as text")?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let parsed = if stdout.is_empty() {
@@ -205,6 +232,16 @@ pub fn finish(verb: &str, child: Child) -> Result<Outcome> {
 }
 
 impl Outcome {
+    /// The address that an ADD told.
+    ///
+    /// # Errors
+    /// When it told none.
+    pub fn address(&self) -> Result<IpAddr> {
+        let address = self.output["ips"][0]["address"].as_str().context("the result has no address")?;
+        let address = address.split('/').next().unwrap_or_default();
+        address.parse().with_context(|| format!("{address:?} is no address"))
+    }
+
     /// The CNI error in one line.
     #[must_use]
     pub fn failure(&self) -> String {

@@ -92,8 +92,11 @@ fn read(netns: &NetNs, words: &[&str], elements: bool) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// What a witness lists.
-fn witness(netns: &NetNs, words: &[&str]) -> Result<Vec<Value>> {
+/// What a witness (`ip`, `nft`) lists as JSON.
+///
+/// # Errors
+/// When it fails, or prints something else.
+pub fn witness(netns: &NetNs, words: &[&str]) -> Result<Vec<Value>> {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]);
     let output = netns.run(move || command.output())?.with_context(|| format!("execute {}", words[0]))?;

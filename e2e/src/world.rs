@@ -41,6 +41,8 @@ pub struct WorldSpec {
     pub pool: BTreeMap<&'static str, String>,
     /// Settings of the conflist, as lines of YAML below `cni:`.
     pub cni: BTreeMap<&'static str, String>,
+    /// Further settings of the agents, as lines of YAML at the top.
+    pub agent: BTreeMap<&'static str, String>,
 }
 
 /// What vpcsim prints when its world stands.
@@ -79,9 +81,7 @@ pub struct World {
     pub internet_address: IpAddr,
     endpoint: String,
     node_endpoint: String,
-    name: String,
-    pool: BTreeMap<&'static str, String>,
-    cni: BTreeMap<&'static str, String>,
+    spec: WorldSpec,
     // Last, so that nodes end before the world below them.
     vpcsim: Option<Daemon>,
     dir: TempDir,
@@ -144,9 +144,7 @@ impl World {
             internet_address: ready.internet.address,
             endpoint: ready.endpoint,
             node_endpoint: ready.node_endpoint,
-            name: spec.name.clone(),
-            pool: spec.pool.clone(),
-            cni: spec.cni.clone(),
+            spec: spec.clone(),
             vpcsim: Some(vpcsim),
             dir,
         })
@@ -166,7 +164,7 @@ impl World {
     /// # Errors
     /// When it cannot be started.
     pub fn launch_agent(&self, node: usize) -> Result<()> {
-        self.configure_agent(node, &self.pool)?;
+        self.configure_agent(node, &self.spec.pool)?;
         let Self { node_endpoint, .. } = self;
         let node = &self.nodes[node];
         let config = node.config();
@@ -189,7 +187,7 @@ impl World {
     /// When the file cannot be written.
     pub fn configure_agent(&self, node: usize, pool: &BTreeMap<&'static str, String>) -> Result<()> {
         let node = &self.nodes[node];
-        let text = node.agent_config(&self.name, &self.cni, pool);
+        let text = node.agent_config(&self.spec, pool);
         std::fs::write(node.config(), text).context("write the agent's configuration")
     }
 
@@ -216,7 +214,7 @@ impl World {
     /// # Errors
     /// When the namespace cannot be made.
     pub fn pod(&self, node: usize, number: u32) -> Result<Pod> {
-        let pinned = format!("{}-pod-{node}-{number}", self.name);
+        let pinned = format!("{}-pod-{node}-{number}", self.spec.name);
         let id = format!("{:0>32x}{:0>32x}", node + 1, number);
         Pod::create(&pinned, "demo", &format!("web-{}-{number}", node + 1), &id)
     }
@@ -226,10 +224,33 @@ impl World {
     /// # Errors
     /// When vpcsim does not answer.
     pub fn record(&self) -> Result<Vec<Value>> {
-        match http::get_json(&self.endpoint, "/_vpcsim/record")? {
+        match self.inspect("record")? {
             Value::Array(calls) => Ok(calls),
             other => bail!("the record is no list: {other}"),
         }
+    }
+
+    /// What vpcsim shows under this name.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn inspect(&self, what: &str) -> Result<Value> {
+        http::get_json(&self.endpoint, &format!("/_vpcsim/{what}"))
+    }
+
+    /// Prefix of every namespace.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Sets these faults instead of those that are at work; their times count from now.
+    ///
+    /// # Errors
+    /// When vpcsim does not take them.
+    pub fn set_faults(&self, faults: &[Value]) -> Result<()> {
+        let list = Value::from(faults);
+        http::request(&self.endpoint, "POST", "/_vpcsim/faults", &list.to_string()).map(drop)
     }
 
     /// What the cloud holds now.
@@ -237,7 +258,7 @@ impl World {
     /// # Errors
     /// When vpcsim does not answer.
     pub fn cloud(&self) -> Result<CloudView> {
-        CloudView::parse(http::get_json(&self.endpoint, "/_vpcsim/state")?)
+        CloudView::parse(self.inspect("state")?)
     }
 
     /// How many packets the fabric has dropped because of their source address.
@@ -245,7 +266,7 @@ impl World {
     /// # Errors
     /// When vpcsim does not answer.
     pub fn spoof_drops(&self) -> Result<u64> {
-        let drops = http::get_json(&self.endpoint, "/_vpcsim/drops")?;
+        let drops = self.inspect("drops")?;
         let drops = drops.as_array().context("the list of drops is no list")?;
         Ok(drops
             .iter()
@@ -322,6 +343,14 @@ impl Node {
         self.agent().take().context("no agent runs")?.kill()
     }
 
+    /// How the agent ended, if it did so by itself.
+    ///
+    /// # Errors
+    /// When none was started.
+    pub fn agent_ended(&self) -> Result<Option<std::process::ExitStatus>> {
+        self.agent().as_mut().context("no agent was started")?.ended()
+    }
+
     /// Stops the agent in order.
     ///
     /// # Errors
@@ -363,18 +392,17 @@ impl Node {
         self.dir.join("agent.yaml")
     }
 
-    fn agent_config(
-        &self,
-        cluster: &str,
-        cni: &BTreeMap<&'static str, String>,
-        pool: &BTreeMap<&'static str, String>,
-    ) -> String {
-        let dir = self.dir.display();
+    fn agent_config(&self, spec: &WorldSpec, pool: &BTreeMap<&'static str, String>) -> String {
+        let (cluster, dir) = (&spec.name, self.dir.display());
         let mut text = format!(
-            "clusterName: {cluster}\nsocket: {dir}/agent.sock\nstateDir: {dir}/state\nspoolDir: {dir}/spool\ncni:\n  confDir: {dir}/net.d\n"
+            "clusterName: {cluster}\nsocket: {dir}/agent.sock\nstateDir: {dir}/state\nspoolDir: {dir}/spool\n"
         );
         // Writing to a String cannot fail.
-        for (key, value) in cni {
+        for (key, value) in &spec.agent {
+            let _ = writeln!(text, "{key}: {value}");
+        }
+        let _ = writeln!(text, "cni:\n  confDir: {dir}/net.d");
+        for (key, value) in &spec.cni {
             let _ = writeln!(text, "  {key}: {value}");
         }
         text.push_str("pool:\n");

@@ -123,6 +123,7 @@ fn spec(arguments: &Arguments) -> WorldSpec {
         instance_type: arguments.instance_type.clone(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
         cni: BTreeMap::new(),
+        agent: BTreeMap::new(),
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) fn quick_spec(name: &str, nodes: u32) -> WorldSpec {
         instance_type: "m5.large".to_owned(),
         cni: BTreeMap::new(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
+        agent: BTreeMap::new(),
     }
 }
 

@@ -10,3 +10,4 @@ mod demo;
 mod faults;
 mod first_pod;
 mod status;
+mod torture;
