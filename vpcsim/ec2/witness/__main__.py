@@ -6,6 +6,7 @@ import unittest
 import test_calls
 import test_faults
 import test_refusals
+import test_routes
 import test_strict
 
 
@@ -17,6 +18,7 @@ def load_tests(loader, _tests, _pattern):
         test_refusals.Requests,
         test_refusals.Reads,
         test_refusals.Changes,
+        test_routes.Routes,
         test_faults.Faults,
     ):
         suite.addTests(loader.loadTestsFromTestCase(case))

@@ -17,8 +17,13 @@ WITH_RETURN = {
     "AssignPrivateIpAddresses",
     "CreateTags",
     "DeleteNetworkInterface",
+    "DeleteRoute",
+    "DeleteRouteTable",
+    "DeleteTags",
     "DetachNetworkInterface",
+    "DisassociateRouteTable",
     "ModifyNetworkInterfaceAttribute",
+    "ReplaceRoute",
     "UnassignPrivateIpAddresses",
 }
 # Values beyond the model's enums. The table of instance types is made from what the VPC CNI project publishes, which has
