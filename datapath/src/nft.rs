@@ -9,6 +9,7 @@
 
 mod encode;
 mod expr;
+mod foreign;
 mod read;
 mod set;
 mod table;
@@ -16,6 +17,7 @@ mod wire;
 
 pub use crate::socket::NetlinkError as NftError;
 pub use expr::{Expr, NameMatch, Ports, Verdict};
+pub use foreign::Masquerader;
 pub use set::{Content, Entry, Set, SetKind};
 pub use table::{Base, Chain, ChainKind, Family, Hook, Policy, Rule, Shape, Table, TableDiff};
 
@@ -136,6 +138,18 @@ impl Nft {
     /// When the kernel's lists cannot be read.
     pub fn observe(&mut self, family: Family, table: &str) -> Result<Option<Shape>, NftError> {
         read::shape(&mut self.socket, family, table)
+    }
+
+    /// Rules in other tables than `own` that translate traffic from `local` after routing.
+    ///
+    /// # Errors
+    /// When the kernel's lists cannot be read.
+    pub fn masqueraders(
+        &mut self,
+        own: &str,
+        local: &[ipnet::Ipv4Net],
+    ) -> Result<Vec<Masquerader>, NftError> {
+        foreign::masqueraders(&mut self.socket, own, local)
     }
 
     /// The named counters of a table; empty when there is no such table.
