@@ -2,6 +2,7 @@
 //! and go. Two implementations: [`NodeKernel`] does it with `spur-datapath`, the tests have one in memory. All methods block and
 //! are called on threads that may block; none of them decides anything.
 
+use ipnet::Ipv4Net;
 use spur_datapath::MacAddr;
 use spur_datapath::node::NodeWanted;
 use spur_datapath::pod::PodLink;
@@ -89,6 +90,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// # Errors
     /// When the kernel refuses.
     fn forget_flows(&self, addresses: &[IpAddr]) -> Result<(), KernelError>;
+
+    /// Rules of others that translate traffic from `pods`, one line each.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    fn masqueraders(&self, pods: &[Ipv4Net]) -> Result<Vec<String>, KernelError>;
 
     /// Calls `changed` whenever a link came, went or changed, until it answers `false`. Returns at once.
     ///

@@ -18,6 +18,7 @@ pub mod metadata;
 mod nodework;
 mod reaper;
 mod recovered;
+mod rivals;
 mod spool;
 mod start;
 mod status;
@@ -268,6 +269,8 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             let supply = granted::supply(granted.clone(), outcomes.clone(), rest);
             self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(supply));
         }
+        let rivals = rivals::watch(Arc::clone(&self.world.kernel), wanted_seen.clone(), status.clone());
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(rivals));
         let keeper = nodework::spawn(NodeParts {
             kernel: Arc::clone(&self.world.kernel),
             cloud,

@@ -52,6 +52,8 @@ pub(super) struct NodeStatus {
     pub(super) primary_mtu_bytes: u32,
     /// Repairs of what others had changed, since the start.
     pub(super) repairs: u64,
+    /// Rules of others that translate traffic of pods, in words.
+    pub(super) masqueraders: Vec<String>,
 }
 
 /// How the node's kernel is.
@@ -103,7 +105,12 @@ impl NodeStatus {
     #[must_use]
     pub(super) fn unknown() -> Self {
         let reason = "the kernel is not prepared yet: the ENIs were not read from EC2 yet".to_owned();
-        Self { health: Health::Unprepared { reason }, primary_mtu_bytes: 0, repairs: 0 }
+        Self {
+            health: Health::Unprepared { reason },
+            primary_mtu_bytes: 0,
+            repairs: 0,
+            masqueraders: Vec::new(),
+        }
     }
 }
 

@@ -142,7 +142,8 @@ fn secondary(eni: &EniDatapath, inputs: &NodeInputs) -> Result<SecondaryEni, Wan
     })
 }
 
-fn pod_addresses(eni: &EniDatapath) -> impl Iterator<Item = Ipv4Net> {
+/// The IPv4 addresses of an ENI that pods may have.
+pub(super) fn pod_addresses(eni: &EniDatapath) -> impl Iterator<Item = Ipv4Net> {
     eni.addresses.iter().filter_map(|address| match address {
         IpAddr::V4(address) => Some(Ipv4Net::from(*address)),
         IpAddr::V6(_) => None,

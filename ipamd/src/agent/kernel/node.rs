@@ -3,10 +3,12 @@
 
 use super::{Converged, Kernel, KernelError, WiredPod};
 use crate::chain::chain;
+use ipnet::Ipv4Net;
 use spur_datapath::MacAddr;
 use spur_datapath::conntrack::Conntrack;
 use spur_datapath::layout;
 use spur_datapath::netlink::{Link, LinkEvent, LinkWatcher, Netlink};
+use spur_datapath::nft::Nft;
 use spur_datapath::node::{Failure, NodeKernel as Sockets, NodePlan, NodeWanted};
 use spur_datapath::pod::{self, PodLink};
 use std::collections::BTreeSet;
@@ -104,6 +106,12 @@ impl Kernel for NodeKernel {
     fn forget_flows(&self, addresses: &[IpAddr]) -> Result<(), KernelError> {
         let mut conntrack = Conntrack::open().map_err(failed("open a socket to connection tracking"))?;
         conntrack.delete_addresses(addresses).map_err(failed("delete flows"))
+    }
+
+    fn masqueraders(&self, pods: &[Ipv4Net]) -> Result<Vec<String>, KernelError> {
+        let mut nft = Nft::open().map_err(failed("open a socket to nf_tables"))?;
+        let found = nft.masqueraders(layout::NFT_TABLE, pods).map_err(failed("read the rules of others"))?;
+        Ok(found.iter().map(ToString::to_string).collect())
     }
 
     fn watch_links(&self, changed: impl Fn() -> bool + Send + 'static) -> Result<(), KernelError> {

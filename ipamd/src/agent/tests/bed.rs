@@ -131,6 +131,10 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
+    fn masqueraders(&self, _pods: &[Ipv4Net]) -> Result<Vec<String>, KernelError> {
+        Ok(Vec::new())
+    }
+
     fn watch_links(&self, changed: impl Fn() -> bool + Send + 'static) -> Result<(), KernelError> {
         self.with(|state| state.watchers.push(Box::new(changed)));
         Ok(())
