@@ -1,6 +1,6 @@
 //! Waiting after failures, per failing thing: an EC2 action that is throttled or denied, a subnet that is full, one action on one ENI.
 //! Exponential with a cap; the caller spreads the waits. An entry outlives its wait, so that the next failure waits longer, and
-//! ends with a success.
+//! ends with a success. The controller of `vpcRoute` mode has things of its own that fail, and words of its own for the wait.
 
 use crate::time::{Jitter, Timestamp};
 use crate::wait::Wait;
@@ -20,10 +20,10 @@ pub(crate) enum Key {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<W> {
     failures: u32,
     until: Timestamp,
-    wait: Wait,
+    wait: W,
 }
 
 /// How long to wait.
@@ -34,18 +34,24 @@ pub(crate) struct Policy {
 }
 
 /// All things that failed lately.
-#[derive(Debug, Default)]
-pub(crate) struct Backoffs(BTreeMap<Key, Entry>);
+#[derive(Debug)]
+pub(crate) struct Backoffs<K = Key, W = Wait>(BTreeMap<K, Entry<W>>);
 
-impl Backoffs {
+impl<K, W> Default for Backoffs<K, W> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord, W> Backoffs<K, W> {
     /// Notes a failure; `wait` is told until when.
     pub(crate) fn fail(
         &mut self,
-        key: Key,
+        key: K,
         now: Timestamp,
         policy: Policy,
         jitter: &mut Jitter,
-        wait: impl FnOnce(Timestamp) -> Wait,
+        wait: impl FnOnce(Timestamp) -> W,
     ) {
         let failures = self.0.get(&key).map_or(0, |entry| entry.failures);
         let pause = policy.first.saturating_mul(1 << failures.min(16)).min(policy.cap.max(policy.first));
@@ -54,33 +60,45 @@ impl Backoffs {
     }
 
     /// Notes a success.
-    pub(crate) fn clear(&mut self, key: &Key) {
+    pub(crate) fn clear(&mut self, key: &K) {
         self.0.remove(key);
     }
 
-    /// Forgets an ENI.
-    pub(crate) fn forget(&mut self, eni: &EniId) {
-        self.0.retain(|key, _| !matches!(key, Key::Eni(id, _) if id == eni));
-    }
-
     /// Whether to wait.
-    pub(crate) fn blocks(&self, key: &Key, now: Timestamp) -> bool {
+    pub(crate) fn blocks(&self, key: &K, now: Timestamp) -> bool {
         self.0.get(key).is_some_and(|entry| entry.until > now)
     }
 
-    /// Whether an action on an ENI has to wait.
-    pub(crate) fn blocks_call(&self, eni: &EniId, api: Api, now: Timestamp) -> bool {
-        self.blocks(&Key::Api(api), now) || self.blocks(&Key::Eni(eni.clone(), api), now)
+    /// Until when a thing has to wait, if it has to.
+    pub(crate) fn until(&self, key: &K, now: Timestamp) -> Option<Timestamp> {
+        self.0.get(key).map(|entry| entry.until).filter(|until| *until > now)
+    }
+
+    /// What a thing waits for now.
+    pub(crate) fn wait(&self, key: &K, now: Timestamp) -> Option<&W> {
+        self.0.get(key).filter(|entry| entry.until > now).map(|entry| &entry.wait)
     }
 
     /// What is waited for now.
-    pub(crate) fn waits(&self, now: Timestamp) -> impl Iterator<Item = (&Key, &Wait)> {
+    pub(crate) fn waits(&self, now: Timestamp) -> impl Iterator<Item = (&K, &W)> {
         self.0.iter().filter(move |(_, entry)| entry.until > now).map(|(key, entry)| (key, &entry.wait))
     }
 
     /// When the next wait is over.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         self.0.values().map(|entry| entry.until).filter(|until| *until > now).min()
+    }
+}
+
+impl Backoffs {
+    /// Forgets an ENI.
+    pub(crate) fn forget(&mut self, eni: &EniId) {
+        self.0.retain(|key, _| !matches!(key, Key::Eni(id, _) if id == eni));
+    }
+
+    /// Whether an action on an ENI has to wait.
+    pub(crate) fn blocks_call(&self, eni: &EniId, api: Api, now: Timestamp) -> bool {
+        self.blocks(&Key::Api(api), now) || self.blocks(&Key::Eni(eni.clone(), api), now)
     }
 }
 

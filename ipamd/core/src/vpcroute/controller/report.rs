@@ -1,0 +1,397 @@
+//! What operators and nodes are told: conditions, counters, the state of each table, and the grant of each node.
+
+use super::super::call::Reason;
+use super::super::grant::{ClusterFacts, GRANT_VERSION, NodeGrant, Placement, TableReadiness, VpcFacts};
+use super::super::plan::{Hold, Planned};
+use super::super::problem::Problem;
+use super::super::record::BlockState;
+use super::super::settings::Nodes;
+use super::super::sight::{Seen, is_foreign, origin_name};
+use super::super::{Family, NodeName, Why};
+use super::Controller;
+use ipnet::IpNet;
+use serde::Serialize;
+use spur_cloud::{Api, EniId, RouteTableId, RouteTarget, SubnetId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A statement about the whole, as Kubernetes writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which: `RoutesSynced`, `QuotaHeadroom` or `PoolValid`.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub status: bool,
+    /// In a word.
+    pub reason: &'static str,
+    /// In words.
+    pub message: String,
+}
+
+/// Calls of an action.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct CallCounts {
+    pub begun: u64,
+    pub succeeded: u64,
+    pub throttled: u64,
+    pub failed: u64,
+}
+
+/// Differences that somebody else caused, by cause (R11).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct DriftCounts {
+    pub missing: u64,
+    pub wrong_target: u64,
+    pub blackhole: u64,
+    pub foreign: u64,
+    pub check: u64,
+    pub claim: u64,
+}
+
+/// Everything that is counted since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Counters {
+    pub calls: BTreeMap<Api, CallCounts>,
+    pub drift: DriftCounts,
+    pub adopted: u64,
+    pub parked: u64,
+    pub tables_gone: u64,
+}
+
+/// A managed table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableView {
+    /// Why it is managed; none: no node needs it any more, and after a while our routes go.
+    pub why: Option<Why>,
+    /// Routes of each family, with those that are to come.
+    pub routes: BTreeMap<String, u32>,
+    /// How many of each it may hold.
+    pub quota: BTreeMap<String, u32>,
+    /// Routes of other origins or other targets inside the pool, which are left alone (R12).
+    pub foreign: BTreeMap<IpNet, String>,
+}
+
+/// What is to be seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Statements about the whole.
+    pub conditions: Vec<Condition>,
+    /// What stands in the way anywhere, weightiest first.
+    pub problems: BTreeSet<Problem>,
+    /// Tables.
+    pub tables: BTreeMap<RouteTableId, TableView>,
+    /// Counters.
+    pub counters: Counters,
+}
+
+impl Controller {
+    /// Counts what somebody else changed since the last read, and notes what is in sync now.
+    pub(super) fn note_drift(&mut self) {
+        let (mut synced, mut drift) = (BTreeMap::new(), self.counters.drift.clone());
+        for (block, known) in self.record.blocks.iter().filter(|(_, known)| known.state == BlockState::Held) {
+            let Some(target) = self.targets.get(&known.node) else { continue };
+            for table in self.managed() {
+                let key = (table.clone(), *block);
+                let was = self.synced.get(&key) == Some(&target.eni);
+                match self.sights.seen(table, *block) {
+                    Seen::ToEni { eni, blackhole: false, confirmed, .. } if eni == target.eni => {
+                        if confirmed || was {
+                            synced.insert(key, eni);
+                        }
+                    }
+                    Seen::ToEni { eni, .. } if eni == target.eni => drift.blackhole += u64::from(was),
+                    Seen::ToEni { .. } => drift.wrong_target += u64::from(was),
+                    Seen::Absent => drift.missing += u64::from(was),
+                    Seen::Foreign(_) => drift.foreign += u64::from(was),
+                    Seen::Unclear => {}
+                }
+            }
+        }
+        (self.synced, self.counters.drift) = (synced, drift);
+    }
+
+    /// Remembers who was ready once: what such a node lacks later is a repair.
+    pub(super) fn note_ready(&mut self) {
+        let new: Vec<NodeName> =
+            self.arrivals.keys().filter(|node| !self.served.contains(*node)).cloned().collect();
+        for node in new {
+            if self.record.held_by(&node).next().is_some() && self.node_problems(&node).is_empty() {
+                self.served.insert(node);
+            }
+        }
+    }
+
+    /// What stands between a node and ready (R15).
+    #[must_use]
+    pub fn node_problems(&self, node: &NodeName) -> BTreeSet<Problem> {
+        let mut problems = BTreeSet::new();
+        problems.extend(self.not_observed());
+        let Some(spec) = self.nodes.as_ref().and_then(|nodes| nodes.get(node)) else { return problems };
+        if self.record.fallback.contains(node) {
+            return problems;
+        }
+        let blocks: Vec<IpNet> = self.record.held_by(node).collect();
+        let refused = self.refusals.get(node).into_iter().flatten();
+        // A node with a block serves from it, whatever stands between it and another one.
+        problems.extend(refused.filter(|_| blocks.is_empty()).cloned());
+        let Some(target) = self.targets.get(node) else {
+            problems.insert(Problem::NoEni { instance: spec.instance.clone(), address: spec.address });
+            return problems;
+        };
+        if blocks.is_empty() {
+            return problems;
+        }
+        if target.check {
+            problems.insert(Problem::CheckOn { eni: target.eni.clone() });
+        }
+        for block in blocks {
+            if !self.is_block_durable(block) {
+                problems.insert(Problem::NotDurable { block });
+            }
+            problems.extend(self.managed().filter_map(|table| self.route_problem(table, block, &target.eni)));
+        }
+        if self.managed().next().is_none() {
+            problems.insert(Problem::NoTable { subnet: target.subnet.clone() });
+        }
+        problems
+    }
+
+    /// Why a route does not serve.
+    fn route_problem(&self, table: &RouteTableId, block: IpNet, target: &EniId) -> Option<Problem> {
+        let table = table.clone();
+        match self.sights.seen(&table, block) {
+            Seen::Absent => Some(Problem::Absent { table, block }),
+            Seen::Foreign(what) => Some(Problem::Foreign { table, block, what }),
+            Seen::ToEni { eni, .. } if eni != *target => Some(Problem::WrongTarget { table, block, eni }),
+            Seen::ToEni { blackhole: true, .. } => Some(Problem::Blackhole { table, block }),
+            Seen::ToEni { confirmed: false, .. } | Seen::Unclear => {
+                Some(Problem::Unconfirmed { table, block })
+            }
+            Seen::ToEni { .. } => None,
+        }
+    }
+
+    /// What every node is told. A node that is not in here and holds no block ([`Self::held`]) has no grant any more.
+    #[must_use]
+    pub fn grants(&self) -> BTreeMap<NodeName, NodeGrant> {
+        let covered = self.covered();
+        let nodes = self.nodes.iter().flatten();
+        nodes.map(|(node, spec)| (node.clone(), self.grant(node, &spec.instance, &covered))).collect()
+    }
+
+    /// Blocks that are a node's, even if the node is not listed now.
+    pub fn held<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = IpNet> + use<'a> {
+        self.record.held_by(node)
+    }
+
+    fn grant(
+        &self,
+        node: &NodeName,
+        instance: &spur_cloud::InstanceId,
+        covered: &BTreeMap<SubnetId, (IpNet, RouteTableId)>,
+    ) -> NodeGrant {
+        let problems = self.node_problems(node);
+        let blocks: BTreeSet<IpNet> =
+            self.record.held_by(node).filter(|block| self.is_block_durable(*block)).collect();
+        let target = self.targets.get(node);
+        let mut tables = BTreeMap::new();
+        if let Some(target) = target.filter(|_| !blocks.is_empty()) {
+            for table in self.managed() {
+                let problem = blocks.iter().find_map(|block| self.route_problem(table, *block, &target.eni));
+                let state = problem.map_or(TableReadiness::Active, |problem| TableReadiness::Pending {
+                    reason: problem.to_string(),
+                });
+                tables.insert(table.clone(), state);
+            }
+        }
+        let active = |table: &RouteTableId| tables.get(table) == Some(&TableReadiness::Active);
+        let covered_subnets = covered
+            .iter()
+            .filter(|(_, (_, table))| active(table))
+            .map(|(id, (cidr, _))| (id.clone(), *cidr))
+            .collect();
+        let ready = problems.is_empty() && !blocks.is_empty();
+        let placement = match &self.settings.fallback {
+            Some(pool) if self.record.fallback.contains(node) => Placement::EniPool { pool: pool.clone() },
+            _ if blocks.is_empty() => Placement::None,
+            _ => Placement::VpcRoute {
+                blocks,
+                eni: target.map(|target| target.eni.clone()),
+                source_dest_check_off: target.is_some_and(|target| !target.check),
+                tables,
+            },
+        };
+        NodeGrant {
+            version: GRANT_VERSION,
+            node: node.clone(),
+            instance: instance.clone(),
+            placement,
+            ready,
+            waits: problems.iter().map(ToString::to_string).collect(),
+            vpc: self.vpc.as_ref().map(|vpc| VpcFacts { id: vpc.id.clone(), cidrs: vpc.cidrs.clone() }),
+            covered_subnets,
+        }
+    }
+
+    /// Subnets of the VPC that route by a managed table.
+    fn covered(&self) -> BTreeMap<SubnetId, (IpNet, RouteTableId)> {
+        let managed: BTreeSet<_> = self.managed().collect();
+        let subnets = self.subnets.iter().flatten();
+        let by = subnets.filter_map(|(id, cidr)| {
+            let table = super::super::discovery::effective(self.sights.tables(), id)?;
+            managed.contains(&table.id).then(|| (id.clone(), (*cidr, table.id.clone())))
+        });
+        by.collect()
+    }
+
+    /// What all nodes are told.
+    #[must_use]
+    pub fn cluster_facts(&self) -> ClusterFacts {
+        ClusterFacts {
+            version: GRANT_VERSION,
+            cluster: self.settings.cluster.clone(),
+            pool_cidrs: self.settings.pool.cidrs.clone(),
+            node_addresses: self
+                .targets
+                .iter()
+                .map(|(node, target)| (node.clone(), target.addresses.clone()))
+                .collect(),
+        }
+    }
+
+    /// What is to be seen from outside.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let mut problems = BTreeSet::new();
+        problems.extend(self.not_observed());
+        problems.extend(self.no_nodes());
+        problems.extend(self.backoffs.waits(self.now).map(|(_, problem)| problem.clone()));
+        problems.extend(self.discovery_problems());
+        if self.not_observed().is_none() {
+            problems
+                .extend(self.nodes.iter().flat_map(Nodes::keys).flat_map(|node| self.node_problems(node)));
+            problems.extend(self.refusals.values().flatten().cloned());
+            problems.extend(self.plan().into_iter().filter_map(delete_problem));
+            problems.extend(self.orphans());
+            problems
+                .extend(self.pool_mistakes.iter().map(|mistake| Problem::Pool { mistake: mistake.clone() }));
+        }
+        let tables = self.table_views();
+        let conditions = vec![routes_synced(&problems), self.quota_headroom(&tables), self.pool_valid()];
+        View { conditions, problems, tables, counters: self.counters.clone() }
+    }
+
+    fn discovery_problems(&self) -> impl Iterator<Item = Problem> {
+        let found = &self.discovery;
+        let edges = found.edges.iter().map(|table| Problem::EdgeTable { table: table.clone() });
+        let absent = found.absent.iter().map(|table| Problem::AbsentTable { table: table.clone() });
+        let without = found.without.iter().map(|subnet| Problem::NoTable { subnet: subnet.clone() });
+        let missing = self.sights.iter().filter(|sight| sight.missing.is_some());
+        let missing = missing.map(|sight| Problem::TableMissing { table: sight.table.id.clone() });
+        edges.chain(absent).chain(without).chain(missing)
+    }
+
+    fn orphans(&self) -> Vec<Problem> {
+        let mut orphans = Vec::new();
+        for sight in self.record.tables.keys().filter_map(|table| self.sights.get(table)) {
+            for (destination, route) in sight.routes() {
+                let RouteTarget::Eni(eni) = &route.target else { continue };
+                let known = self.record.blocks.contains_key(destination);
+                if !known && !is_foreign(route) && self.settings.pool.is_block(*destination) {
+                    let (table, eni) = (sight.table.id.clone(), eni.clone());
+                    orphans.push(Problem::Orphan { table, destination: *destination, eni });
+                }
+            }
+        }
+        orphans
+    }
+
+    fn table_views(&self) -> BTreeMap<RouteTableId, TableView> {
+        let counts = self.counts();
+        let by_family = |of: &dyn Fn(Family) -> u32| {
+            Family::ALL.into_iter().map(|family| (family.to_string(), of(family))).collect()
+        };
+        let view = |table: &RouteTableId| {
+            let sight = self.sights.get(table);
+            let routes = sight.into_iter().flat_map(|sight| sight.routes());
+            let foreign = routes.filter(|(net, route)| {
+                let near =
+                    self.settings.pool.cidrs.iter().any(|cidr| super::super::family::overlap(*cidr, **net));
+                near && is_foreign(route)
+            });
+            TableView {
+                why: self.discovery.managed.get(table).cloned(),
+                routes: by_family(&|family| counts.get(&(table.clone(), family)).copied().unwrap_or(0)),
+                quota: by_family(&|family| self.quota(table, family)),
+                foreign: foreign
+                    .map(|(net, route)| (*net, format!("{} ({})", route.target, origin_name(&route.origin))))
+                    .collect(),
+            }
+        };
+        self.record.tables.keys().map(|table| (table.clone(), view(table))).collect()
+    }
+
+    fn quota_headroom(&self, tables: &BTreeMap<RouteTableId, TableView>) -> Condition {
+        let mut worst: Option<(u32, String)> = None;
+        for (table, view) in tables {
+            for (family, routes) in &view.routes {
+                let quota = view.quota.get(family).copied().unwrap_or(0).max(1);
+                let percent = routes.saturating_mul(100) / quota;
+                let text = format!("{table} holds {routes} of {quota} {family} routes ({percent} %)");
+                if worst.as_ref().is_none_or(|(most, _)| percent > *most) {
+                    worst = Some((percent, text));
+                }
+            }
+        }
+        let (percent, message) = worst.unwrap_or_else(|| (0, "no table is managed".to_owned()));
+        let status = percent < self.settings.quota.admission_percent;
+        let reason = if status { "Enough" } else { "AdmissionLimitReached" };
+        Condition { name: "QuotaHeadroom", status, reason, message }
+    }
+
+    fn pool_valid(&self) -> Condition {
+        let list: Vec<String> = self.pool_mistakes.iter().map(ToString::to_string).collect();
+        let (status, reason) = if list.is_empty() { (true, "Valid") } else { (false, "PoolRefused") };
+        let message = if status { "the pool collides with nothing".to_owned() } else { list.join("; ") };
+        Condition { name: "PoolValid", status, reason, message }
+    }
+}
+
+/// A delete that is due says that a route was left, or why nothing is deleted.
+fn delete_problem(planned: Planned) -> Option<Problem> {
+    use super::super::call::RouteCall::Delete;
+    match (planned.call, planned.reason, planned.hold) {
+        (Delete { .. }, _, Some(Hold::Problem(problem))) => Some(problem),
+        (Delete { table, block }, Reason::NodeLeft { .. } | Reason::TableLeft, _) => {
+            Some(Problem::Leaving { table, block })
+        }
+        _ => None,
+    }
+}
+
+fn routes_synced(problems: &BTreeSet<Problem>) -> Condition {
+    let mut wrong = problems.iter().filter(|problem| !problem.is_notice());
+    let (first, more) = (wrong.next(), wrong.count());
+    match first {
+        None => Condition {
+            name: "RoutesSynced",
+            status: true,
+            reason: "Synced",
+            message: "every node's routes are active in every managed table".to_owned(),
+        },
+        Some(first) => {
+            let rest = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+            Condition {
+                name: "RoutesSynced",
+                status: false,
+                reason: first.kind(),
+                message: format!("{first}{rest}"),
+            }
+        }
+    }
+}
