@@ -107,7 +107,7 @@ impl Node {
 
     fn waits(&self) -> String {
         let view = self.pool.view();
-        let waits =
+        let waits: Option<Vec<String>> =
             view.waiting.first().map(|waiting| waiting.waits.iter().map(ToString::to_string).collect());
         waits.unwrap_or_default().join("; ")
     }
