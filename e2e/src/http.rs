@@ -26,7 +26,12 @@ pub fn request(endpoint: &str, method: &str, path: &str, body: &str) -> Result<S
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // HTTP/1.0: the answer ends with the connection and is never chunked.
     let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}")?;
+    // What reads JSON does not look at the type; the EC2 Query API wants a form.
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: {host}\r\n{form}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).with_context(|| format!("read {path}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no end of headers")?;
@@ -35,4 +40,13 @@ pub fn request(endpoint: &str, method: &str, path: &str, body: &str) -> Result<S
         bail!("{method} {path} answered {status}: {body}");
     }
     Ok(body.to_owned())
+}
+
+/// Posts a form to `/`, as clients of the EC2 Query API do; names and values must need no escaping. Returns the answer's body.
+///
+/// # Errors
+/// When the server does not answer 200.
+pub fn post_form(endpoint: &str, fields: &[(&str, &str)]) -> Result<String> {
+    let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    request(endpoint, "POST", "/", &fields.join("&"))
 }

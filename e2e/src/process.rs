@@ -111,7 +111,7 @@ impl Daemon {
     }
 
     /// Sends a signal.
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             // ESRCH: it is gone already, which is what a signal is for.
             let _ = kill_process(pid, signal);

@@ -7,6 +7,7 @@ use crate::http;
 use crate::process::{Daemon, binary};
 use crate::runtime::{Pod, Runtime};
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 use spur_datapath::netns::NetNs;
@@ -219,6 +220,16 @@ impl World {
         Pod::create(&pinned, "demo", &format!("web-{}-{number}", node + 1), &id)
     }
 
+    /// Calls EC2 as somebody else than an agent; returns the answer's XML.
+    ///
+    /// # Errors
+    /// When EC2 refuses.
+    pub fn ec2(&self, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
+        let mut fields = vec![("Action", action), ("Version", "2016-11-15")];
+        fields.extend_from_slice(parameters);
+        http::post_form(&self.endpoint, &fields)
+    }
+
     /// Every EC2 call so far, as vpcsim recorded them.
     ///
     /// # Errors
@@ -333,6 +344,15 @@ impl Node {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.dir.join("agent.log")
+    }
+
+    /// Tells the agent to read its configuration again (SIGHUP).
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn hang_up_agent(&self) -> Result<()> {
+        self.agent().as_ref().context("no agent runs")?.signal(Signal::HUP);
+        Ok(())
     }
 
     /// Ends the agent as a crash would.

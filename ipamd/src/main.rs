@@ -1,5 +1,5 @@
-//! `spur-ipamd agent --config FILE`: reads the configuration, starts the logs, runs the agent until SIGTERM or SIGINT.
-//! `spur-ipamd store FILE` shows what a store holds.
+//! `spur-ipamd agent --config FILE`: reads the configuration, starts the logs, runs the agent until SIGTERM or SIGINT. SIGHUP reads the
+//! configuration again. `spur-ipamd store FILE` shows what a store holds.
 //!
 //! Exit codes: 0 after a stop on request, 1 when the agent cannot run, 2 when the command line or the configuration is wrong.
 
@@ -11,6 +11,7 @@ use spur_ipamd::agent::kernel::NodeKernel;
 use spur_ipamd::agent::{World, run};
 use spur_ipamd::chain::chain;
 use spur_ipamd::config::{Config, LogConfig, LogFormat};
+use spur_ipamd::follow::follow;
 use spur_ipamd::store::books::Books;
 use spur_ipamd::store::peek;
 use std::error::Error;
@@ -19,7 +20,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Threads of the runtime: the agent waits far more than it computes, and nodes are small.
@@ -67,18 +73,18 @@ fn show_store(file: &Path) -> ExitCode {
     }
 }
 
-fn run_agent(config: &Path) -> ExitCode {
-    let config = match Config::load(config) {
+fn run_agent(path: &Path) -> ExitCode {
+    let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),
     };
-    start_logs(config.log);
+    let set_level = start_logs(config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    let result = runtime.block_on(agent(config));
+    let result = runtime.block_on(agent(path.to_owned(), config, set_level));
     runtime.shutdown_timeout(LAST_WORK);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,9 +92,11 @@ fn run_agent(config: &Path) -> ExitCode {
     }
 }
 
-async fn agent(config: Config) -> Result<(), Box<dyn Error>> {
+async fn agent(path: PathBuf, config: Config, set_level: SetLevel) -> Result<(), Box<dyn Error>> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
+    let asked = Arc::new(Notify::new());
+    reload_on_hangup(Arc::clone(&asked))?;
     let world = World {
         metadata: Imds::new(None)?,
         kernel: Arc::new(NodeKernel::new()),
@@ -98,8 +106,27 @@ async fn agent(config: Config) -> Result<(), Box<dyn Error>> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %config.socket.display(), "agent starts");
     let connect =
         async |identity: &InstanceIdentity| AwsCloud::new(&AwsOptions::new(identity.region.clone())).await;
-    run(config, world, connect, stop).await?;
+    let (config, seen) = watch::channel(Arc::new(config));
+    tokio::spawn(follow_level(seen.clone(), set_level));
+    tokio::spawn(follow(path, config, asked));
+    run(seen, world, connect, stop).await?;
     Ok(())
+}
+
+fn reload_on_hangup(asked: Arc<Notify>) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            asked.notify_one();
+        }
+    });
+    Ok(())
+}
+
+async fn follow_level(mut config: watch::Receiver<Arc<Config>>, set_level: SetLevel) {
+    while config.changed().await.is_ok() {
+        set_level(config.borrow_and_update().log.level);
+    }
 }
 
 fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
@@ -115,17 +142,24 @@ fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-fn start_logs(config: LogConfig) {
-    // The SDK's own spans would drown the agent's decisions; its warnings are kept.
-    let filter = tracing_subscriber::EnvFilter::new(format!(
-        "warn,spur_ipamd={}",
-        config.level.as_str().to_lowercase()
-    ));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// Changes from which level on is logged.
+type SetLevel = Box<dyn Fn(Level) + Send>;
+
+fn start_logs(config: LogConfig) -> SetLevel {
+    let (filter, handle) = reload::Layer::new(filter_of(config.level));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
     match config.format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+        LogFormat::Text => registry.with(lines).init(),
     }
+    // Fails only when nobody logs any more.
+    Box::new(move |level| drop(handle.reload(filter_of(level))))
+}
+
+/// The SDK's own spans would drown the agent's decisions; its warnings are kept.
+fn filter_of(level: Level) -> EnvFilter {
+    EnvFilter::new(format!("warn,spur_ipamd={}", level.as_str().to_lowercase()))
 }
 
 fn fail(error: &(dyn Error + 'static), code: u8) -> ExitCode {

@@ -9,5 +9,7 @@ mod crash;
 mod demo;
 mod faults;
 mod first_pod;
+mod foreign;
+mod reload;
 mod status;
 mod torture;

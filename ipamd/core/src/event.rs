@@ -6,6 +6,7 @@ use crate::settings::PoolSettings;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use spur_cloud::{Assigned, AttachmentId, CloudError, Eni, EniId};
+use spur_quotas::InstanceLimits;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -26,6 +27,8 @@ pub enum Event {
     Tick,
     /// The settings changed.
     Reload(Box<PoolSettings>),
+    /// EC2 tells other limits of the instance than the pool began with.
+    Limits(Box<InstanceLimits>),
     /// In `vpcRoute` mode: what the controller grants now, wholly.
     Blocks(BlockGrant),
     /// A pod needs an address; answered by one reply, at once or later.

@@ -7,6 +7,7 @@ use super::handle::Client;
 use super::kernel::Kernel;
 use super::reaper::Reaper;
 use super::status::{Phase, Running, Unready};
+use crate::config::Config;
 use crate::server::{Handler, refuse};
 use spur_datapath::layout;
 use spur_ipamd_core::{AttachmentKey, PodName, Reply, Wait};
@@ -30,10 +31,8 @@ pub(super) struct Answers<K> {
     pub(super) grants: Arc<Grants>,
     /// Deletes what the plugin detached, and flows.
     pub(super) reaper: Arc<Reaper<K>>,
-    /// How long an ADD may wait.
-    pub(super) add_wait: Duration,
-    /// Configured MTU.
-    pub(super) mtu_bytes: Option<u32>,
+    /// What the operator wants.
+    pub(super) config: watch::Receiver<Arc<Config>>,
 }
 
 impl<K: Kernel> Handler for Answers<K> {
@@ -89,8 +88,9 @@ impl<K: Kernel> Answers<K> {
 
     async fn add(&self, network: &str, add: AddRequest) -> Result<Response, Response> {
         let key = key_of(network, &add.attachment)?;
-        let deadline = tokio::time::Instant::now() + self.add_wait;
-        let running = self.running(self.add_wait).await?;
+        let limit = self.add_wait();
+        let deadline = tokio::time::Instant::now() + limit;
+        let running = self.running(limit).await?;
         let key = running.recovered.resolve(key);
         let limit = deadline.saturating_duration_since(tokio::time::Instant::now());
         let client = Client { pod: add.pod.as_ref().map(name_of), sandbox: Some(add.netns) };
@@ -130,13 +130,19 @@ impl<K: Kernel> Answers<K> {
         if reasons.is_empty() {
             reasons.push("no address became free".to_owned());
         }
-        format!("no address within {} s: {}", self.add_wait.as_secs(), reasons.join("; "))
+        format!("no address within {} s: {}", self.add_wait().as_secs(), reasons.join("; "))
+    }
+
+    /// How long an ADD may wait.
+    fn add_wait(&self) -> Duration {
+        self.config.borrow().add_wait
     }
 
     fn wiring(&self, running: &Running, address: IpAddr) -> AddReply {
+        let mtu_bytes = self.config.borrow().mtu_bytes;
         AddReply {
             addresses: vec![address],
-            mtu_bytes: self.mtu_bytes.unwrap_or_else(|| running.node.borrow().primary_mtu_bytes),
+            mtu_bytes: mtu_bytes.unwrap_or_else(|| running.node.borrow().primary_mtu_bytes),
             pods_table: layout::PODS_TABLE.number(),
             node_address: running.node_address.into(),
         }
@@ -144,7 +150,7 @@ impl<K: Kernel> Answers<K> {
 
     async fn del(&self, network: &str, attachment: &Attachment) -> Result<Response, Response> {
         let key = key_of(network, attachment)?;
-        let running = self.running(self.add_wait).await?;
+        let running = self.running(self.add_wait()).await?;
         let addresses = release(&running, &self.reaper, &self.grants, key).await?;
         Ok(Response::Del(DelReply { addresses, reaps_links: true }))
     }

@@ -8,14 +8,14 @@ use super::handle::{Client, PoolHandle, Question};
 use crate::chain::chain;
 use crate::store::StoreHandle;
 use crate::store::books::write_of;
-use spur_cloud::Cloud;
+use spur_cloud::{Cloud, ErrorClass};
 use spur_ipamd_core::{
     Action, CallId, CloudCall, DatapathWanted, Event, Pool, Reason, Reply, StoreChange, StoreId, Ticket,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The pool may not be asked to wake up more often than this, whatever it says: a bug there must not burn a processor.
@@ -33,6 +33,8 @@ pub(super) struct Parts<C> {
     pub(super) cloud: Arc<C>,
     /// Where the wanted state of the kernel goes.
     pub(super) wanted: watch::Sender<DatapathWanted>,
+    /// Notified when a call failed because a subnet has no address left.
+    pub(super) subnet_full: Arc<Notify>,
     /// Ends waiting ADDs; the task goes on until every handle is gone.
     pub(super) stop: CancellationToken,
 }
@@ -189,10 +191,14 @@ impl<C: Cloud> Driver<C> {
             tracing::info!(call = id.0, api = %call.api(), eni, %reason, "cloud call");
         }
         let (cloud, feedback) = (Arc::clone(&self.parts.cloud), self.feedback.clone());
+        let subnet_full = Arc::clone(&self.parts.subnet_full);
         tokio::spawn(async move {
             let result = perform(&*cloud, &call).await;
             if let Err(error) = &result {
                 tracing::warn!(call = id.0, api = %call.api(), class = ?error.class(), %error, "cloud call failed");
+                if error.class() == ErrorClass::SubnetFull {
+                    subnet_full.notify_one();
+                }
             }
             // Gone only when the agent goes down.
             let _ = feedback.send(Event::CallFinished { call: id, result });

@@ -16,16 +16,20 @@ mod handle;
 pub mod kernel;
 pub mod metadata;
 mod nodework;
+mod placement;
 mod reaper;
 mod recovered;
+mod reload;
 mod rivals;
+mod settings;
 mod spool;
 mod start;
 mod status;
 mod sweep;
 mod wanted;
 
-pub use start::{CLUSTER_TAG, NODE_TAG};
+pub use placement::Remembered;
+pub use settings::{CLUSTER_TAG, NODE_TAG};
 
 use crate::chain::chain;
 use crate::config::{Config, Mode};
@@ -37,30 +41,30 @@ use answer::Answers;
 use clock::Clock;
 use granted::{Granted, Place};
 use grants::Grants;
-use ipnet::IpNet;
 use kernel::Kernel;
 use metadata::Metadata;
 use nodework::NodeParts;
 use reaper::Reaper;
+use reload::{Reload, confirm_limits};
 use spur_cloud::{Cloud, MacAddr};
 use spur_cloud_aws::imds::InstanceIdentity;
-use spur_ipamd_core::{DatapathWanted, EniRecord, Pool};
-use start::{Prepared, Starter, ask_limits, remember_limits};
+use spur_ipamd_core::{DatapathWanted, EniRecord, Event, Pool};
+use start::{Prepared, Starter};
 use status::{Health, NodeStatus, Phase, Running};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use sweep::Sweep;
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wanted::NodeInputs;
 
 /// How long requests in flight may take to finish once the agent is told to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-/// Between two questions to EC2 for limits that the built-in table stands in for.
-const LIMITS_RETRY: Duration = Duration::from_secs(300);
+/// After a conflist that could not be written.
+const CONFLIST_RETRY: Duration = Duration::from_secs(5);
 
 /// The world around the agent; tests put their own in.
 pub struct World<M, K> {
@@ -86,19 +90,22 @@ pub enum AgentError {
 }
 
 /// What others say and may change at any time.
-struct Watched {
-    /// The VPC's CIDRs, from the instance metadata.
-    vpc_cidrs: watch::Receiver<Vec<IpNet>>,
+struct Watched<'a> {
+    /// What the kernel's keeper knows beside the pool.
+    inputs: &'a watch::Sender<NodeInputs>,
     /// What the controller grants and tells.
     granted: watch::Receiver<Granted>,
+    /// Notified when a subnet has no address left.
+    subnet_full: &'a Arc<Notify>,
 }
 
-/// Runs the agent until `stop`. `connect` gives the cloud once the region is known.
+/// Runs the agent until `stop`, with the configuration as it is now and as it changes. `connect` gives the cloud once the region is
+/// known.
 ///
 /// # Errors
 /// When it cannot begin: another agent runs, or the file system refuses. What the network refuses is tried again and again.
 pub async fn run<C, M, K>(
-    config: Config,
+    config: watch::Receiver<Arc<Config>>,
     world: World<M, K>,
     connect: impl AsyncFnOnce(&InstanceIdentity) -> C,
     stop: CancellationToken,
@@ -108,8 +115,9 @@ where
     M: Metadata,
     K: Kernel,
 {
-    let (store, books, rebuild) = open_store(&config)?;
-    let socket = bind(&config.socket).map_err(AgentError::Bind)?;
+    let started_with = Arc::clone(&config.borrow());
+    let (store, books, rebuild) = open_store(&started_with)?;
+    let socket = bind(&started_with.socket).map_err(AgentError::Bind)?;
     let (store, writer) = spawn_writer(store);
     let (phase, phase_seen) =
         watch::channel(Phase::Starting { reason: "reading the instance metadata".to_owned() });
@@ -119,8 +127,7 @@ where
         phase: phase_seen,
         grants: Arc::clone(&grants),
         reaper: Arc::clone(&reaper),
-        add_wait: config.add_wait,
-        mtu_bytes: config.mtu_bytes,
+        config: config.clone(),
     };
     let server = tokio::spawn(serve(socket, Arc::new(answers), stop.clone()));
     let agent = Agent {
@@ -178,7 +185,7 @@ fn open_store(config: &Config) -> Result<(Store, Books, bool), AgentError> {
 }
 
 struct Agent<M, K> {
-    config: Config,
+    config: watch::Receiver<Arc<Config>>,
     world: World<M, K>,
     store: StoreHandle,
     phase: watch::Sender<Phase>,
@@ -196,8 +203,11 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         rebuild: bool,
         connect: impl AsyncFnOnce(&InstanceIdentity) -> C,
     ) {
+        // What changes until the pool runs is taken up right after.
+        let mut config = self.config.clone();
+        let started_with = Arc::clone(&config.borrow_and_update());
         let starter = Starter {
-            config: &self.config,
+            config: &started_with,
             kernel: Arc::clone(&self.world.kernel),
             store: self.store.clone(),
             clock: self.world.clock,
@@ -214,39 +224,70 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         let cloud = Arc::new(connect(&identity).await);
         let prepared = starter.prepare(&*cloud, &identity, books, &self.world.boot_id).await;
         drop(starter);
-        if prepared.limits_are_builtin {
-            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(confirm_limits(
-                Arc::clone(&cloud),
-                self.store.clone(),
-                identity.clone(),
-                prepared.facts.limits.clone(),
-            )));
-        }
-        let (vpc_cidrs, vpc_cidrs_seen) = watch::channel(identity.primary.vpc_cidrs.clone());
-        let watched = Watched { vpc_cidrs: vpc_cidrs_seen, granted: self.watch_grants(&identity).await };
-        let running = self.start_pool(cloud, &identity, prepared, node_address, watched);
+        let granted = self.watch_grants(&started_with, &identity).await;
+        let inputs = NodeInputs {
+            primary_mac: identity.primary.mac,
+            primary_address: node_address,
+            vpc_cidrs: identity.primary.vpc_cidrs.clone(),
+            subnets: prepared.subnets.clone(),
+            mode: started_with.pool.mode,
+            granted: granted.borrow().clone(),
+            nat: started_with.pool.nat.clone(),
+            block_instance_metadata: started_with.pool.block_instance_metadata,
+        };
+        let inputs = Arc::new(watch::channel(inputs).0);
+        let (placement, told) = (prepared.placement.clone(), prepared.settings.clone());
+        let builtin = prepared.limits_are_builtin.then(|| prepared.facts.limits.clone());
+        let subnet_full = Arc::new(Notify::new());
+        let (running, events) = self.start_pool(
+            &cloud,
+            &identity,
+            prepared,
+            Watched { inputs: &inputs, granted, subnet_full: &subnet_full },
+        );
         self.phase.send_replace(Phase::Running(Arc::clone(&running)));
+        if let Some(builtin) = builtin {
+            let (cloud, store) = (Arc::clone(&cloud), self.store.clone());
+            let confirmed = confirm_limits(cloud, store, identity.clone(), (builtin, events.clone()));
+            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(confirmed));
+        }
+        let primary = identity.primary.mac;
+        let (store, vpc_cidrs) = (self.store.clone(), Arc::clone(&inputs));
+        let reload = Reload {
+            config,
+            current: started_with,
+            cloud,
+            identity,
+            store,
+            events,
+            inputs,
+            subnet_full,
+            told,
+            placement,
+        };
         tokio::join!(
             self.announce(&running),
-            self.recur(&running, vpc_cidrs, identity.primary.mac),
+            self.recur(&running, &vpc_cidrs, primary),
+            reload.live(),
             self.sweep(&running),
             self.reaper.live(&running.recovered),
         );
     }
 
+    /// Starts the pool and the kernel's keeper. The second result takes events for the pool.
     fn start_pool<C: Cloud>(
         &self,
-        cloud: Arc<C>,
+        cloud: &Arc<C>,
         identity: &InstanceIdentity,
         prepared: Prepared,
-        node_address: Ipv4Addr,
-        Watched { vpc_cidrs, granted }: Watched,
-    ) -> Arc<Running> {
+        Watched { inputs, granted, subnet_full }: Watched<'_>,
+    ) -> (Arc<Running>, mpsc::UnboundedSender<Event>) {
         let mut seed = DefaultHasher::new();
         identity.instance.hash(&mut seed);
         let clock = self.world.clock;
-        let (mode, seed) = (self.config.pool.mode, seed.finish());
         let Prepared { settings, facts, record, .. } = prepared;
+        let (mode, seed) = (inputs.borrow().mode, seed.finish());
+        let cooldown = settings.timings.cooldown;
         let pool = match mode {
             Mode::Eni => Pool::new(settings, facts, record, seed, clock.now()),
             Mode::VpcRoute => {
@@ -255,39 +296,30 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         };
         let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
         let (status, node) = watch::channel(NodeStatus::unknown());
-        let (handle, outcomes, driver) = driver::spawn(driver::Parts {
+        let (handle, events, driver) = driver::spawn(driver::Parts {
             pool,
             clock,
             store: self.store.clone(),
-            cloud: Arc::clone(&cloud),
+            cloud: Arc::clone(cloud),
             wanted,
+            subnet_full: Arc::clone(subnet_full),
             stop: self.stop.clone(),
         });
         if mode == Mode::VpcRoute {
             // Nobody remembers which addresses were given back just now: all of them rest first.
-            let rest = if prepared.rebuilt { self.config.pool.cooldown } else { Duration::ZERO };
-            let supply = granted::supply(granted.clone(), outcomes.clone(), rest);
+            let rest = if prepared.rebuilt { cooldown } else { Duration::ZERO };
+            let supply = granted::supply(granted.clone(), events.clone(), rest);
             self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(supply));
         }
         let rivals = rivals::watch(Arc::clone(&self.world.kernel), wanted_seen.clone(), status.clone());
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(rivals));
         let keeper = nodework::spawn(NodeParts {
             kernel: Arc::clone(&self.world.kernel),
-            cloud,
-            inputs: NodeInputs {
-                primary_mac: identity.primary.mac,
-                primary_address: node_address,
-                vpc_cidrs: identity.primary.vpc_cidrs.clone(),
-                subnets: prepared.subnets,
-                mode,
-                granted: granted.borrow().clone(),
-                nat: self.config.pool.nat.clone(),
-                block_instance_metadata: self.config.pool.block_instance_metadata,
-            },
+            cloud: Arc::clone(cloud),
+            inputs: inputs.subscribe(),
             wanted: wanted_seen,
-            vpc_cidrs,
             granted: granted.clone(),
-            outcomes,
+            outcomes: events.clone(),
             status,
             stop: self.stop.clone(),
         });
@@ -295,13 +327,15 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             // A panic in either is logged by the runtime's hook; the other must not be waited for in vain.
             let _ = tokio::join!(driver, keeper);
         });
+        let node_address = inputs.borrow().primary_address;
         let granted = (mode == Mode::VpcRoute).then_some(granted);
-        Arc::new(Running { pool: handle, node, granted, node_address, recovered: prepared.recovered })
+        let running = Running { pool: handle, node, granted, node_address, recovered: prepared.recovered };
+        (Arc::new(running), events)
     }
 
     /// What the controller tells; never anything without a grant directory.
-    async fn watch_grants(&self, identity: &InstanceIdentity) -> watch::Receiver<Granted> {
-        let place = Place::of(&self.config, &identity.instance);
+    async fn watch_grants(&self, config: &Config, identity: &InstanceIdentity) -> watch::Receiver<Granted> {
+        let place = Place::of(config, &identity.instance);
         match place {
             Ok(Some(place)) => granted::watch(place, self.stop.clone()).await,
             Ok(None) => watch::channel(Granted::default()).1,
@@ -313,7 +347,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         }
     }
 
-    /// Writes the conflist as soon as ADD can be served.
+    /// Writes the conflist as soon as ADD can be served, and again when it shall be another.
     async fn announce(&self, running: &Running) {
         if let Some(mut granted) = running.granted.clone()
             && granted.wait_for(|granted| granted.not_ready().is_none()).await.is_err()
@@ -324,16 +358,33 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             return;
         }
         tracing::info!("ready: ADD can be served");
+        let mut config = self.config.clone();
         loop {
-            let (cni, spool) = (self.config.cni.clone(), self.config.spool_dir.clone());
-            let written = tokio::task::spawn_blocking(move || conflist::write(&cni, &spool)).await;
-            match written {
-                Ok(Ok(true)) => return tracing::info!(name = self.config.cni.conf_name, "conflist written"),
-                Ok(Ok(false)) => return,
-                Ok(Err(error)) => tracing::error!(error = %chain(&error), "the conflist cannot be written"),
-                Err(error) => tracing::error!(%error, "the conflist cannot be written"),
+            let wanted = Arc::clone(&config.borrow_and_update());
+            let name = wanted.cni.conf_name.clone();
+            let written =
+                tokio::task::spawn_blocking(move || conflist::write(&wanted.cni, &wanted.spool_dir)).await;
+            let retry = match written {
+                Ok(Ok(true)) => {
+                    tracing::info!(name, "conflist written");
+                    None
+                }
+                Ok(Ok(false)) => None,
+                Ok(Err(error)) => {
+                    tracing::error!(error = %chain(&error), "the conflist cannot be written");
+                    Some(CONFLIST_RETRY)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the conflist cannot be written");
+                    Some(CONFLIST_RETRY)
+                }
+            };
+            tokio::select! {
+                Ok(()) = config.changed() => {}
+                () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
+                // Neither: it is written, and nobody follows the configuration.
+                else => return,
             }
-            tokio::time::sleep(Duration::from_secs(5)).await;
         }
     }
 
@@ -347,20 +398,21 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
     }
 
     /// Drains the spool and reads the VPC's CIDRs again, now and every so often.
-    async fn recur(&self, running: &Running, vpc_cidrs: watch::Sender<Vec<IpNet>>, primary: MacAddr) {
+    async fn recur(&self, running: &Running, inputs: &watch::Sender<NodeInputs>, primary: MacAddr) {
         loop {
-            spool::drain(&self.config.spool_dir, running, &self.reaper, &self.grants).await;
-            tokio::time::sleep(self.config.reconcile).await;
+            let config = Arc::clone(&self.config.borrow());
+            spool::drain(&config.spool_dir, running, &self.reaper, &self.grants).await;
+            tokio::time::sleep(config.reconcile).await;
             match self.world.metadata.vpc_cidrs(primary).await {
                 Ok(cidrs) if cidrs.is_empty() => {
                     tracing::warn!("instance metadata shows no CIDR of the VPC; the last ones stay in use");
                 }
                 Ok(cidrs) => {
-                    vpc_cidrs.send_if_modified(|known| {
-                        let changed = *known != cidrs;
+                    inputs.send_if_modified(|known| {
+                        let changed = known.vpc_cidrs != cidrs;
                         if changed {
                             tracing::info!(?cidrs, "the VPC's CIDRs changed");
-                            *known = cidrs;
+                            known.vpc_cidrs = cidrs;
                         }
                         changed
                     });
@@ -382,33 +434,6 @@ fn primary_record(identity: &InstanceIdentity) -> EniRecord {
         subnet: primary.subnet.clone(),
         primary: primary.primary_address,
         place: None,
-    }
-}
-
-/// Asks EC2 for limits until it answers. The pool keeps what it began with; the next start uses what EC2 said.
-async fn confirm_limits<C: Cloud>(
-    cloud: Arc<C>,
-    store: StoreHandle,
-    identity: InstanceIdentity,
-    builtin: spur_quotas::InstanceLimits,
-) {
-    loop {
-        tokio::time::sleep(LIMITS_RETRY).await;
-        match ask_limits(&*cloud, &identity.instance_type).await {
-            Ok(limits) => {
-                remember_limits(&store, &identity.instance_type, &limits).await;
-                if limits == builtin {
-                    tracing::info!("EC2 confirms the built-in limits");
-                } else {
-                    tracing::warn!(
-                        ?limits,
-                        "EC2 tells other limits than the built-in table; the next start uses them"
-                    );
-                }
-                return;
-            }
-            Err(error) => tracing::debug!(%error, "EC2 does not tell the limits yet"),
-        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! The task that keeps the kernel as wanted. It runs when the pool wants something else, when a link comes or goes, when the VPC's
-//! CIDRs change, and every [`REPAIR`] to undo what others did (a flushed table, a deleted rule). Each run compares first, so a run
+//! CIDRs or the configuration change, and every [`REPAIR`] to undo what others did (a flushed table, a deleted rule). Each run compares first, so a run
 //! with nothing to do changes nothing. What became of it goes to the pool as an event, once per change of the answer.
 
 use super::granted::Granted;
@@ -28,12 +28,10 @@ pub(super) struct NodeParts<C, K> {
     pub(super) kernel: Arc<K>,
     /// The cloud, for CIDRs of subnets that nobody told of.
     pub(super) cloud: Arc<C>,
-    /// What does not come from the pool.
-    pub(super) inputs: NodeInputs,
+    /// What does not come from the pool, as last known.
+    pub(super) inputs: watch::Receiver<NodeInputs>,
     /// What the pool wants; generation 0 is nothing yet.
     pub(super) wanted: watch::Receiver<DatapathWanted>,
-    /// The VPC's CIDRs as last read.
-    pub(super) vpc_cidrs: watch::Receiver<Vec<IpNet>>,
     /// What the controller grants and tells.
     pub(super) granted: watch::Receiver<Granted>,
     /// Outcomes, to the pool.
@@ -47,10 +45,12 @@ pub(super) struct NodeParts<C, K> {
 struct NodeTask<C, K> {
     parts: NodeParts<C, K>,
     links_changed: Arc<Notify>,
+    /// What does not come from the pool, and the CIDRs of subnets that were learned here.
+    inputs: NodeInputs,
     /// What the pool was told last.
     told: Option<Told>,
-    /// The generation that was applied last: what is changed while it stays the same is a repair.
-    applied: u64,
+    /// The generation and inputs that were applied last: what is changed while they stay the same is a repair.
+    applied: (u64, NodeInputs),
     ask_subnets_at: Instant,
 }
 
@@ -80,7 +80,15 @@ pub(super) fn spawn<C: Cloud, K: Kernel>(parts: NodeParts<C, K>) -> tokio::task:
         // The timer finds new links too, only later.
         tracing::warn!(error = %chain(&error), "links cannot be watched; they are listed every few seconds");
     }
-    let task = NodeTask { parts, links_changed, told: None, applied: 0, ask_subnets_at: Instant::now() };
+    let inputs = parts.inputs.borrow().clone();
+    let task = NodeTask {
+        parts,
+        links_changed,
+        applied: (0, inputs.clone()),
+        inputs,
+        told: None,
+        ask_subnets_at: Instant::now(),
+    };
     tokio::spawn(task.run())
 }
 
@@ -90,32 +98,38 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
         repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = self.parts.stop.clone();
         let mut wanted = self.parts.wanted.clone();
-        let mut vpc_cidrs = self.parts.vpc_cidrs.clone();
+        let mut inputs = self.parts.inputs.clone();
         let mut granted = self.parts.granted.clone();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = wanted.changed() => if changed.is_err() { return },
-                Ok(()) = vpc_cidrs.changed() => {}
+                Ok(()) = inputs.changed() => {}
                 Ok(()) = granted.changed() => {}
                 () = self.links_changed.notified() => {}
                 _ = repair.tick() => {}
             }
             let now_wanted = wanted.borrow_and_update().clone();
-            self.parts.inputs.vpc_cidrs.clone_from(&vpc_cidrs.borrow_and_update());
-            self.parts.inputs.granted.clone_from(&granted.borrow_and_update());
+            self.take(&inputs.borrow_and_update());
+            self.inputs.granted.clone_from(&granted.borrow_and_update());
             if now_wanted.generation > 0 {
                 self.converge(now_wanted).await;
             }
         }
     }
 
+    /// CIDRs of subnets do not change, so what was learned stays.
+    fn take(&mut self, inputs: &NodeInputs) {
+        let learned = std::mem::replace(&mut self.inputs, inputs.clone()).subnets;
+        self.inputs.subnets.extend(learned);
+    }
+
     async fn converge(&mut self, wanted: DatapathWanted) {
-        self.learn_subnets(unknown_subnets(&wanted, &self.parts.inputs)).await;
-        let outcome = match node_wanted(&wanted, &self.parts.inputs) {
+        self.learn_subnets(unknown_subnets(&wanted, &self.inputs)).await;
+        let outcome = match node_wanted(&wanted, &self.inputs) {
             Ok(node) => {
                 let kernel = Arc::clone(&self.parts.kernel);
-                let repair = self.applied == wanted.generation;
+                let repair = self.is_applied(&wanted);
                 let refused = |message| Failed { message, repair };
                 match tokio::task::spawn_blocking(move || kernel.converge(&node)).await {
                     Ok(Ok(converged)) => Ok(converged),
@@ -131,6 +145,10 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
         }
     }
 
+    fn is_applied(&self, wanted: &DatapathWanted) -> bool {
+        (self.applied.0, &self.applied.1) == (wanted.generation, &self.inputs)
+    }
+
     async fn learn_subnets(&mut self, unknown: BTreeSet<SubnetId>) {
         if unknown.is_empty() || Instant::now() < self.ask_subnets_at {
             return;
@@ -142,14 +160,14 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
                     IpNet::V4(cidr) => Some((subnet.id, cidr)),
                     IpNet::V6(_) => None,
                 });
-                self.parts.inputs.subnets.extend(known);
+                self.inputs.subnets.extend(known);
             }
             Err(error) => tracing::warn!(%error, "the CIDRs of subnets cannot be read; tried again soon"),
         }
     }
 
     fn converged(&mut self, wanted: &DatapathWanted, converged: Converged) {
-        let repaired = self.applied == wanted.generation;
+        let repaired = self.is_applied(wanted);
         for change in &converged.changes {
             if repaired {
                 tracing::warn!(change, "repaired: the kernel was not as we left it");
@@ -157,14 +175,14 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
                 tracing::info!(change, generation = wanted.generation, "kernel changed");
             }
         }
-        self.applied = wanted.generation;
+        self.applied = (wanted.generation, self.inputs.clone());
         let ready: BTreeSet<EniId> = wanted
             .enis
             .iter()
             .filter(|eni| converged.ready.contains(&kernel_mac(eni.mac)))
             .map(|eni| eni.eni.clone())
             .collect();
-        let primary_is_ready = converged.ready.contains(&kernel_mac(self.parts.inputs.primary_mac));
+        let primary_is_ready = converged.ready.contains(&kernel_mac(self.inputs.primary_mac));
         let repairs = if repaired { converged.changes.len() as u64 } else { 0 };
         let now = Instant::now();
         self.publish(|status| {

@@ -1,20 +1,21 @@
 //! The start: everything that must be known before the pool can begin, each step retried until it succeeds, with what it waits for
-//! published. When nothing changed since the last run it costs no EC2 call here (one if subnets are configured), and the
-//! pool reads the ENIs with another.
+//! published. When nothing changed since the last run it costs no EC2 call here, and the pool reads the ENIs with one.
 
 use super::clock::Clock;
 use super::kernel::Kernel;
 use super::metadata::Metadata;
+use super::placement::{Placement, Remembered, find, is_asked_for, known_cidrs};
 use super::recovered::{Recovered, recover, unknown_pods};
+use super::settings::settings;
 use super::status::Phase;
 use crate::chain::chain;
 use crate::config::{Config, Mode};
-use crate::store::StoreHandle;
-use crate::store::books::{Books, NodeMark, write_limits, write_node, writes_between};
-use ipnet::{IpNet, Ipv4Net};
-use spur_cloud::{Cloud, EniQuery, InstanceType, Subnet, SubnetId, SubnetQuery};
+use crate::store::books::{Books, NodeMark, write_limits, write_node, write_placement, writes_between};
+use crate::store::{StoreHandle, Write};
+use ipnet::Ipv4Net;
+use spur_cloud::{Cloud, EniQuery, InstanceType, SubnetId};
 use spur_cloud_aws::imds::InstanceIdentity;
-use spur_ipamd_core::{EniTemplate, NodeFacts, PoolSettings, Record, Targets, Timings};
+use spur_ipamd_core::{NodeFacts, PoolSettings, Record};
 use spur_quotas::{Hypervisor, InstanceLimits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -25,11 +26,6 @@ use tokio::sync::watch;
 /// First wait after a failed step; doubled up to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(15);
-
-/// Tag that says which cluster an ENI belongs to.
-pub const CLUSTER_TAG: &str = "spur.dev/cluster";
-/// Tag that says which instance an ENI was made for.
-pub const NODE_TAG: &str = "spur.dev/instance";
 
 /// What the start works with.
 pub(super) struct Starter<'a, K> {
@@ -57,6 +53,8 @@ pub(super) struct Prepared {
     pub(super) record: Record,
     /// Pods that only the kernel knew of.
     pub(super) recovered: Recovered,
+    /// Where new ENIs go.
+    pub(super) placement: Placement,
     /// CIDRs of subnets that are known.
     pub(super) subnets: BTreeMap<SubnetId, Ipv4Net>,
     /// The store was set aside.
@@ -103,22 +101,19 @@ impl<K: Kernel> Starter<'_, K> {
         let stored = books.record.clone();
         let mut record = self.drop_foreign(books.record, books.node.as_ref(), identity, boot_id);
         let (limits, limits_are_builtin) = self.limits(cloud, &identity.instance_type, &books.limits).await;
-        let candidates = self.candidates(cloud, identity).await;
+        let (placement, found) = self.placement(cloud, identity, books.placement).await;
         self.recover(cloud, identity, &mut record).await;
         let mark = NodeMark { boot_id: boot_id.to_owned(), instance: identity.instance.clone() };
         let mut writes = writes_between(&stored, &record);
         if books.node.as_ref() != Some(&mark) {
             writes.push(write_node(&mark));
         }
+        writes.extend(found);
         if !writes.is_empty() {
             self.insist("store", async || self.store.commit(writes.clone()).await).await;
         }
         Prepared {
-            settings: settings(
-                self.config,
-                identity,
-                candidates.iter().map(|subnet| subnet.0.clone()).collect(),
-            ),
+            settings: settings(self.config, identity, &placement),
             facts: NodeFacts {
                 instance: identity.instance.clone(),
                 limits,
@@ -126,7 +121,8 @@ impl<K: Kernel> Starter<'_, K> {
             },
             recovered: Recovered::in_record(&record),
             record,
-            subnets: known_subnets(identity, candidates),
+            subnets: known_cidrs(identity, &placement),
+            placement,
             rebuilt: self.rebuild,
             limits_are_builtin,
         }
@@ -189,18 +185,20 @@ impl<K: Kernel> Starter<'_, K> {
         found
     }
 
-    /// Subnets for new ENIs, most free addresses first, and their CIDRs.
-    async fn candidates<C: Cloud>(&self, cloud: &C, identity: &InstanceIdentity) -> Vec<(SubnetId, IpNet)> {
-        let configured = &self.config.pool.subnets;
-        if configured.is_empty() || self.config.pool.mode == Mode::VpcRoute {
-            return vec![(identity.primary.subnet.clone(), identity.primary.subnet_cidr)];
+    /// Where new ENIs go: as the agent before this one knew, if it was asked the same.
+    async fn placement<C: Cloud>(
+        &self,
+        cloud: &C,
+        identity: &InstanceIdentity,
+        remembered: Option<Remembered>,
+    ) -> (Placement, Option<Write>) {
+        let pool = &self.config.pool;
+        if let Some(placement) = remembered.and_then(|remembered| remembered.answer(pool)) {
+            return (placement, None);
         }
-        self.insist("subnets of the configuration", async || {
-            let subnets =
-                cloud.subnets(&SubnetQuery::ByIds(configured.clone())).await.map_err(SubnetsError::Read)?;
-            usable(subnets, identity)
-        })
-        .await
+        let placement = self.insist("where new ENIs go", async || find(cloud, identity, pool).await).await;
+        let write = is_asked_for(pool).then(|| write_placement(&Remembered::of(pool, &placement)));
+        (placement, write)
     }
 
     /// Pods that run and that the record does not know keep their addresses.
@@ -268,78 +266,3 @@ pub(super) async fn remember_limits(
         tracing::warn!(error = %chain(&error), "the limits cannot be remembered");
     }
 }
-
-/// The configured subnets cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum SubnetsError {
-    #[error("read pool.subnets")]
-    Read(#[source] spur_cloud::CloudError),
-    #[error("none of pool.subnets is in zone {zone} and {vpc}; expected at least one")]
-    NoneHere { zone: spur_cloud::AvailabilityZone, vpc: spur_cloud::VpcId },
-}
-
-fn usable(
-    mut subnets: Vec<Subnet>,
-    identity: &InstanceIdentity,
-) -> Result<Vec<(SubnetId, IpNet)>, SubnetsError> {
-    subnets.retain(|subnet| subnet.zone == identity.zone && subnet.vpc == identity.primary.vpc);
-    subnets.sort_by(|a, b| b.free_addresses.cmp(&a.free_addresses).then_with(|| a.id.cmp(&b.id)));
-    if subnets.is_empty() {
-        return Err(SubnetsError::NoneHere {
-            zone: identity.zone.clone(),
-            vpc: identity.primary.vpc.clone(),
-        });
-    }
-    Ok(subnets.into_iter().map(|subnet| (subnet.id, subnet.cidr)).collect())
-}
-
-fn known_subnets(
-    identity: &InstanceIdentity,
-    candidates: Vec<(SubnetId, IpNet)>,
-) -> BTreeMap<SubnetId, Ipv4Net> {
-    let interfaces = std::iter::once(&identity.primary).chain(identity.secondary.values());
-    let of_interfaces = interfaces.map(|facts| (facts.subnet.clone(), facts.subnet_cidr));
-    let v4 = of_interfaces.chain(candidates).filter_map(|(id, cidr)| match cidr {
-        IpNet::V4(cidr) => Some((id, cidr)),
-        IpNet::V6(_) => None,
-    });
-    v4.collect()
-}
-
-fn settings(config: &Config, identity: &InstanceIdentity, subnets: Vec<SubnetId>) -> PoolSettings {
-    let pool = &config.pool;
-    let groups = if pool.security_groups.is_empty() {
-        identity.primary.security_groups.clone()
-    } else {
-        pool.security_groups.clone()
-    };
-    PoolSettings {
-        targets: Targets {
-            warm_ip_target: pool.warm_ip_target,
-            minimum_ip_target: pool.minimum_ip_target,
-            max_above_warm: pool.max_above_warm,
-            max_enis: pool.max_enis,
-            ..Targets::default()
-        },
-        eni: EniTemplate {
-            subnets,
-            security_groups: groups,
-            ownership: BTreeMap::from([
-                (CLUSTER_TAG.to_owned(), config.cluster_name.clone()),
-                (NODE_TAG.to_owned(), identity.instance.to_string()),
-            ]),
-            tags: pool.tags.clone(),
-            description: format!("spur: pods of {}", identity.instance),
-        },
-        timings: Timings {
-            cooldown: pool.cooldown,
-            shrink_delay: pool.shrink_delay,
-            reconcile: config.reconcile,
-            settle: config.settle,
-            ..Timings::default()
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -7,6 +7,7 @@ mod collect;
 mod reaping;
 
 use super::*;
+use crate::config::Selector;
 use bed::{Bed, add_request, attachment, net, request, unix_millis, wait_until};
 use kernel::WiredPod;
 use spur_cloud::fake::Fault;
@@ -352,6 +353,57 @@ fn stopping_tells_those_who_wait_to_try_again() {
     let Ok(Response::Refused(refusal)) = spur_wire::read_frame(&mut stream) else { panic!("no refusal") };
     assert_eq!(refusal.kind, RefusalKind::TryAgain);
     assert!(refusal.reason.contains("the node is full"), "{}", refusal.reason);
+}
+
+#[test]
+fn a_configuration_that_changes_reaches_pool_kernel_conflist_and_plugin() {
+    let mut bed = Bed::new();
+    bed.config.add_wait = Duration::from_secs(5);
+    bed.config.pool.max_above_warm = 0;
+    let agent = bed.start_ready();
+    let held =
+        || bed.cloud.with(|world| world.true_enis().values().map(|eni| eni.addresses.len()).sum::<usize>());
+    wait_until("the first stock", || held() == 2);
+    agent.reconfigure(|config| {
+        config.pool.warm_ip_target = 5;
+        config.pool.block_instance_metadata = true;
+        config.mtu_bytes = Some(1400);
+        config.cni.chain = vec![serde_json::json!({"type": "portmap"})];
+    });
+    wait_until("the pool grows", || held() == 5);
+    let metadata = || bed.kernel.with(|state| state.wanted.clone()).unwrap().block_instance_metadata;
+    wait_until("the kernel blocks the metadata", metadata);
+    let conflist = bed.config.cni.conf_dir.join("10-spur.conflist");
+    wait_until("portmap is chained", || std::fs::read_to_string(&conflist).unwrap().contains("portmap"));
+    assert_eq!(agent.add("c1").unwrap().mtu_bytes, 1400);
+    assert!(agent.status().unwrap().ready);
+}
+
+#[test]
+fn subnets_and_groups_by_tag_cost_a_restart_nothing() {
+    let mut bed = Bed::new();
+    bed.cloud.with(|world| {
+        let primary = world.true_enis().values().next().unwrap().clone();
+        world.tag_subnet(&primary.subnet, "role", "pods");
+        world.add_security_group("pods", &primary.vpc, &[("role", "pods")]);
+    });
+    let tags = std::collections::BTreeMap::from([("role".to_owned(), "pods".to_owned())]);
+    bed.config.pool.subnets = Selector::Tags(tags.clone());
+    bed.config.pool.security_groups = Selector::Tags(tags);
+    let mut agent = bed.start_ready();
+    assert!(agent.add_all(&containers("c", 12)).iter().all(Result::is_ok));
+    let groups: Vec<_> = bed.cloud.with(|world| {
+        let secondary = world.true_enis().values().nth(1).unwrap();
+        secondary.security_groups.iter().map(ToString::to_string).collect()
+    });
+    assert_eq!(groups, ["sg-pods"]);
+    agent.stop().unwrap();
+    let asked = |calls: &std::collections::BTreeMap<Api, usize>| {
+        (calls[&Api::DescribeSubnets], calls[&Api::DescribeSecurityGroups])
+    };
+    assert_eq!(asked(&bed.calls()), (1, 1));
+    let _agent = bed.start_ready();
+    assert_eq!(asked(&bed.calls()), (1, 1));
 }
 
 #[test]

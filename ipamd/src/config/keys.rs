@@ -2,6 +2,8 @@
 //! written; the reader takes absent keys from here, refuses keys that are not here, and `docs/configuration.md` is
 //! generated from it (a test compares).
 
+use super::fields::{FIELDS, Takes};
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -143,6 +145,24 @@ pub const KEYS: &[Key] = &[
         "Addresses to hold in all, used or free, for nodes that are known to fill up; 0 leaves the size to the stock.",
     ),
     key(
+        "pool.warmEniTarget",
+        "0–256",
+        "0",
+        "ENIs' worth of free addresses to keep in stock, for nodes whose pods come in bursts. All targets hold at once and the largest counts.",
+    ),
+    key(
+        "pool.warmPrefixTarget",
+        "0–256",
+        "0",
+        "Wholly free prefixes to keep in stock; needs `pool.prefixDelegation`.",
+    ),
+    key(
+        "pool.prefixDelegation",
+        "auto, on or off",
+        "off",
+        "Whether addresses come in prefixes of sixteen (/28), which an ENI carries in the place of one address; instance types that are not built on Nitro have none. `auto` takes a prefix where the need is worth one and the subnet has one, `on` takes single addresses only while no subnet has a free /28. Off by default, because a subnet that is nearly full has none.",
+    ),
+    key(
         "pool.maxAboveWarm",
         "0–1000",
         "8",
@@ -170,13 +190,25 @@ pub const KEYS: &[Key] = &[
         "pool.subnets",
         "list of subnet ids",
         "[]",
-        "Where new ENIs may be created, in the node's zone; empty takes the subnet of the primary ENI.",
+        "Where new ENIs may be created, in the node's zone, those with most free addresses first; empty takes the subnet of the primary ENI.",
+    ),
+    key(
+        "pool.subnetTags",
+        "map of text to text, at most 10",
+        "{}",
+        "In the place of `pool.subnets`: all subnets of the node's zone and VPC that carry these tags. EC2 is asked again every half hour, and when a subnet is full.",
     ),
     key(
         "pool.securityGroups",
         "list of security group ids, at most 16",
         "[]",
         "For new ENIs; empty takes those of the primary ENI.",
+    ),
+    key(
+        "pool.securityGroupTags",
+        "map of text to text, at most 10",
+        "{}",
+        "In the place of `pool.securityGroups`: all groups of the VPC that carry these tags; read again together with the subnets.",
     ),
     key(
         "pool.tags",
@@ -231,13 +263,17 @@ pub fn markdown() -> String {
     let mut text = String::from(
         "# Configuration of the agent\n\n\
          `spur-ipamd agent --config FILE` reads one YAML file; an empty one is complete. Unknown keys are refused, and all mistakes are\n\
-         reported at once, each with its key and what would be right. The file is read at start.\n\n\
+         reported at once, each with its key and what would be right.\n\n\
+         The file is read at start, within seconds after it changed, and at SIGHUP. A file with a mistake changes nothing, and its mistakes\n\
+         are logged. A new value takes effect at once, or at the next start of the agent, as the table says.\n\n\
          <!-- Generated from ipamd/src/config/keys.rs; `UPDATE_DOCS=1 cargo test -p spur-ipamd --lib config` rewrites it. -->\n\n\
-         | key | type | default | what and why |\n|---|---|---|---|\n",
+         | key | type | default | a new value | what and why |\n|---|---|---|---|---|\n",
     );
     for key in KEYS {
         let default = if key.default == "null" { "none".to_owned() } else { format!("`{}`", key.default) };
-        text.push_str(&format!("| `{}` | {} | {default} | {} |\n", key.path, key.kind, key.reason));
+        let live = FIELDS.iter().any(|field| field.key == key.path && field.takes == Takes::Effect);
+        let when = if live { "at once" } else { "restart" };
+        text.push_str(&format!("| `{}` | {} | {default} | {when} | {} |\n", key.path, key.kind, key.reason));
     }
     text
 }

@@ -4,27 +4,24 @@
 //! Every key, its default and its reason stand in [`keys`]; this file gives them types and refuses what contradicts.
 
 mod chain;
+mod fields;
 pub mod keys;
+mod pool;
 mod read;
 
+pub use fields::{Takes, differing, keep};
+pub use pool::{Mode, NatOptions, PoolConfig, Selector, VpcDestinations};
 pub use read::Mistake;
 
-use ipnet::Ipv4Net;
+use pool::read_pool;
 use read::Reader;
-use spur_cloud::{SecurityGroupId, SubnetId};
 use spur_ipamd_core::vpcroute::NodeName;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes, the last of which is NUL.
 const SOCKET_PATH_MAX: usize = 107;
 const PATH_MAX: usize = 4095;
-/// EC2 allows 50 tags on an ENI; the rest is for Spur's own and for what an account's policies add.
-const TAGS_MAX: usize = 40;
-const GROUPS_MAX: usize = 16;
-/// Fewer ports than this make a node's flows to one destination collide under ordinary load.
-const PORTS_MIN: u32 = 4096;
 /// A file larger than this is no configuration; it is refused before it is parsed.
 const FILE_MAX: usize = 1 << 20;
 
@@ -101,72 +98,6 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
-}
-
-/// The pool of addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolConfig {
-    /// Where addresses come from.
-    pub mode: Mode,
-    /// Free addresses to keep.
-    pub warm_ip_target: u32,
-    /// Addresses to hold in all.
-    pub minimum_ip_target: u32,
-    /// Tolerated surplus.
-    pub max_above_warm: u32,
-    /// Limit of ENIs below the instance's.
-    pub max_enis: Option<u32>,
-    /// Rest of a released address.
-    pub cooldown: Duration,
-    /// How long a surplus lasts before it is given back.
-    pub shrink_delay: Duration,
-    /// Where new ENIs may be; empty means the primary ENI's subnet.
-    pub subnets: BTreeSet<SubnetId>,
-    /// Of new ENIs; empty means the primary ENI's.
-    pub security_groups: BTreeSet<SecurityGroupId>,
-    /// Further tags of new ENIs.
-    pub tags: BTreeMap<String, String>,
-    /// Translation of outgoing traffic.
-    pub nat: NatOptions,
-    /// Whether pods are kept from the instance metadata service.
-    pub block_instance_metadata: bool,
-}
-
-/// Where addresses come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Addresses of ENIs.
-    Eni,
-    /// Blocks that the VPC routes to the node.
-    VpcRoute,
-}
-
-/// Translation of outgoing traffic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NatOptions {
-    /// Whether it takes place.
-    pub outgoing: bool,
-    /// Destinations that see the pod's address.
-    pub exclude: BTreeSet<Ipv4Net>,
-    /// Destinations that see the node's address; beats all others.
-    pub force: BTreeSet<Ipv4Net>,
-    /// First source port.
-    pub first_port: u16,
-    /// Last source port.
-    pub last_port: u16,
-    /// Which VPC destinations see the pod's address.
-    pub vpc_destinations: VpcDestinations,
-}
-
-/// Which VPC destinations see the pod's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VpcDestinations {
-    /// Every CIDR associated with the VPC.
-    AllCidrs,
-    /// Subnets whose route table leads back to the node's pods.
-    Covered,
-    /// None.
-    None,
 }
 
 /// A configuration that cannot be used.
@@ -336,111 +267,6 @@ fn read_log(reader: &mut Reader) -> LogConfig {
             ],
         ),
         format: reader.choice("log.format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]),
-    }
-}
-
-fn read_pool(reader: &mut Reader) -> PoolConfig {
-    let groups: Vec<SecurityGroupId> = reader.ids("pool.securityGroups");
-    if groups.len() > GROUPS_MAX {
-        reader.wrong("pool.securityGroups", format!("has {}; expected at most {GROUPS_MAX}", groups.len()));
-    }
-    let mode = reader.choice("pool.mode", &[("eni", Mode::Eni), ("vpcRoute", Mode::VpcRoute)]);
-    PoolConfig {
-        mode,
-        warm_ip_target: reader.number("pool.warmIpTarget", 0..=1000),
-        minimum_ip_target: reader.number("pool.minimumIpTarget", 0..=1000),
-        max_above_warm: reader.number("pool.maxAboveWarm", 0..=1000),
-        max_enis: reader.optional_number("pool.maxEnis", 1..=256),
-        cooldown: seconds(reader.number("pool.cooldownSeconds", 0..=3600)),
-        shrink_delay: seconds(reader.number("pool.shrinkDelaySeconds", 0..=86_400)),
-        subnets: reader.ids("pool.subnets").into_iter().collect(),
-        security_groups: groups.into_iter().collect(),
-        tags: read_tags(reader),
-        nat: read_nat(reader, mode),
-        block_instance_metadata: reader.flag("pool.blockInstanceMetadata"),
-    }
-}
-
-fn read_tags(reader: &mut Reader) -> BTreeMap<String, String> {
-    let entries = reader
-        .read("pool.tags", |value| value.as_object().cloned().ok_or_else(|| "a map of text to text".into()));
-    let mut tags = BTreeMap::new();
-    for (name, value) in entries {
-        let key = format!("pool.tags.{name}");
-        if name.is_empty() || name.chars().count() > 128 {
-            reader.wrong(&key, "has a name of no use to EC2; expected 1 to 128 characters");
-        } else if name.to_ascii_lowercase().starts_with("aws:") || name.starts_with("spur.dev/") {
-            reader
-                .wrong(&key, "is reserved; expected a name that begins neither with aws: nor with spur.dev/");
-        }
-        match value.as_str().filter(|value| value.chars().count() <= 256) {
-            Some(value) => drop(tags.insert(name, value.to_owned())),
-            None => reader.wrong(&key, format!("is {value}; expected a text of at most 256 characters")),
-        }
-    }
-    if tags.len() > TAGS_MAX {
-        reader.wrong("pool.tags", format!("has {}; expected at most {TAGS_MAX}", tags.len()));
-    }
-    tags
-}
-
-fn read_nat(reader: &mut Reader, mode: Mode) -> NatOptions {
-    let (first_port, last_port) = reader.read("pool.natPortRange", |value| {
-        parse_ports(value.as_str().unwrap_or_default()).ok_or_else(|| {
-            format!(
-                "first-last within 1024 and 65535, with at least {PORTS_MIN} ports, for example 1024-65535"
-            )
-        })
-    });
-    let options = NatOptions {
-        outgoing: reader.flag("pool.natOutgoing"),
-        exclude: reader.list("pool.natExclude", parse_cidr).into_iter().collect(),
-        force: reader.list("pool.natForce", parse_cidr).into_iter().collect(),
-        first_port,
-        last_port,
-        vpc_destinations: read_vpc_destinations(reader, mode),
-    };
-    for (key, list) in [("pool.natExclude", &options.exclude), ("pool.natForce", &options.force)] {
-        if !options.outgoing && !list.is_empty() {
-            reader.wrong(
-                key,
-                "is about a translation that pool.natOutgoing: false switches off; expected one or the other",
-            );
-        }
-    }
-    options
-}
-
-fn read_vpc_destinations(reader: &mut Reader, mode: Mode) -> VpcDestinations {
-    let usual = match mode {
-        Mode::Eni => VpcDestinations::AllCidrs,
-        Mode::VpcRoute => VpcDestinations::Covered,
-    };
-    reader
-        .optional_choice(
-            "pool.vpcDestinations",
-            &[
-                ("AllCidrs", VpcDestinations::AllCidrs),
-                ("Covered", VpcDestinations::Covered),
-                ("None", VpcDestinations::None),
-            ],
-        )
-        .unwrap_or(usual)
-}
-
-fn parse_ports(text: &str) -> Option<(u16, u16)> {
-    let (first, last) = text.split_once('-')?;
-    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (first >= 1024 && u32::from(last) + 1 >= u32::from(first) + PORTS_MIN).then_some((first, last))
-}
-
-fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
-    let refuse = || format!("is {text:?}; expected an IPv4 CIDR such as 192.168.0.0/16");
-    let net: Ipv4Net = text.parse().map_err(|_| refuse())?;
-    if net.trunc() == net {
-        Ok(net)
-    } else {
-        Err(format!("is {text:?}, which has bits beyond its prefix length; expected {}", net.trunc()))
     }
 }
 

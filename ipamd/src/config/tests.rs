@@ -1,6 +1,7 @@
 //! Tests of the configuration: the empty file, every mistake at once, contradictions, the table of keys and its document.
 
 use super::keys::{KEYS, markdown};
+use super::pool::parse_ports;
 use super::*;
 
 fn mistakes(text: &str) -> Vec<String> {
@@ -79,6 +80,10 @@ fn settings_that_contradict_each_other_are_refused() {
         ("stateDir: /a\nspoolDir: /a\n", "spoolDir"),
         ("stateDir: /a\ncni: {confDir: /a}\n", "cni.confDir"),
         ("pool: {natOutgoing: false, natExclude: [10.0.0.0/8]}\n", "pool.natExclude"),
+        ("pool: {warmPrefixTarget: 1}\n", "pool.warmPrefixTarget"),
+        ("pool: {warmEniTarget: 3, maxEnis: 2}\n", "pool.warmEniTarget"),
+        ("pool: {subnets: [subnet-1], subnetTags: {a: b}}\n", "pool.subnetTags"),
+        ("pool: {securityGroups: [sg-1], securityGroupTags: {a: b}}\n", "pool.securityGroupTags"),
     ] {
         let list = mistakes(text);
         assert!(list.len() == 1 && list[0].starts_with(&format!("{key}: ")), "{text:?}: {list:?}");
@@ -122,6 +127,18 @@ fn a_conflist_with_a_chain_offers_no_version_that_old_plugins_refuse() {
     assert_eq!(version("cni: {chain: [{type: portmap}]}"), CniVersion::V1_0);
     assert_eq!(version("cni: {chain: [{type: portmap}], version: 1.1.0}"), CniVersion::V1_1);
     assert_eq!(version("cni: {version: 1.0.0}"), CniVersion::V1_0);
+}
+
+#[test]
+fn on_and_off_are_understood_with_and_without_quotes() {
+    use spur_ipamd_core::PrefixDelegation::{Auto, Off, On};
+    for (text, wanted) in
+        [("on", On), ("'on'", On), ("true", On), ("off", Off), ("false", Off), ("auto", Auto)]
+    {
+        let config = Config::parse(&format!("pool: {{prefixDelegation: {text}}}")).unwrap();
+        assert_eq!(config.pool.prefix_delegation, wanted, "{text}");
+    }
+    assert!(mistakes("pool: {prefixDelegation: maybe}")[0].contains("one of auto, on, off"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! believed.
 
 use super::{Rows, Table, Write};
+use crate::agent::Remembered;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 const NODE_KEY: &str = "node";
+const PLACEMENT_KEY: &str = "placement";
 
 /// Everything that survives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Books {
     pub record: Record,
     /// On which machine, since which boot it was written; none in a new store.
     pub node: Option<NodeMark>,
+    /// Where new ENIs went last; forgotten when it cannot be read, because EC2 tells it again.
+    pub placement: Option<Remembered>,
     /// Limits that EC2 told.
     pub limits: BTreeMap<InstanceType, InstanceLimits>,
 }
@@ -71,6 +75,7 @@ impl Books {
         let record = &mut self.record;
         match table {
             Table::Meta if key == NODE_KEY => self.node = Some(from_json(value)?),
+            Table::Meta if key == PLACEMENT_KEY => self.placement = serde_json::from_slice(value).ok(),
             // A row that a later agent of the same schema added for itself.
             Table::Meta => {}
             Table::Assignments => {
@@ -115,6 +120,12 @@ pub fn write_of(change: &StoreChange) -> Write {
 #[must_use]
 pub fn write_node(mark: &NodeMark) -> Write {
     put(Table::Meta, NODE_KEY.to_owned(), mark)
+}
+
+/// The write that remembers where new ENIs go.
+#[must_use]
+pub fn write_placement(placement: &Remembered) -> Write {
+    put(Table::Meta, PLACEMENT_KEY.to_owned(), placement)
 }
 
 /// The write that remembers limits.

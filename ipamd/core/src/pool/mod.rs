@@ -169,6 +169,7 @@ impl Pool {
         match event {
             Event::Tick => {}
             Event::Reload(settings) => self.settings = *settings,
+            Event::Limits(limits) => self.node.limits = *limits,
             Event::Blocks(grant) => self.grant_blocks(grant),
             Event::Add { ticket, attachment, pod, sandbox } => self.add(ticket, attachment, pod, sandbox),
             Event::Cancel { ticket } => self.cancel(ticket),

@@ -79,7 +79,15 @@ impl Bed {
         let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
         let stop = CancellationToken::new();
         let shared = Arc::new(cloud.clone());
-        let parts = Parts { pool, clock, store, cloud: shared, wanted, stop: stop.clone() };
+        let parts = Parts {
+            pool,
+            clock,
+            store,
+            cloud: shared,
+            wanted,
+            subnet_full: Arc::default(),
+            stop: stop.clone(),
+        };
         let (handle, feedback, driver) = spawn(parts);
         tokio::spawn(prepare_whatever_is_attached(cloud.clone(), wanted_seen, feedback));
         Self { _dir: dir, cloud, handle, stop, driver }

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Builder;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Long enough for anything that these tests wait for on a busy machine.
@@ -185,6 +186,7 @@ pub(super) struct Agent {
     stop: CancellationToken,
     kill: CancellationToken,
     socket: PathBuf,
+    config: watch::Sender<Arc<Config>>,
 }
 
 impl Bed {
@@ -222,7 +224,8 @@ impl Bed {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let stop = CancellationToken::new();
         let (cloud, metadata, kernel) = (self.cloud.clone(), self.metadata.clone(), Arc::clone(&self.kernel));
-        let (config, boot_id, stopped) = (self.config.clone(), self.boot_id.clone(), stop.clone());
+        let (config, seen) = watch::channel(Arc::new(self.config.clone()));
+        let (boot_id, stopped) = (self.boot_id.clone(), stop.clone());
         let passing = self.cloud.clone();
         let notified = Arc::clone(&self.kernel);
         runtime.spawn(async move {
@@ -243,12 +246,12 @@ impl Bed {
         let thread = std::thread::spawn(move || {
             let result = runtime.block_on(killed.run_until_cancelled(async move {
                 let world = World { metadata, kernel, clock: Clock::start(), boot_id };
-                run(config, world, async move |_: &InstanceIdentity| cloud, stopped).await
+                run(seen, world, async move |_: &InstanceIdentity| cloud, stopped).await
             }));
             runtime.shutdown_timeout(Duration::from_secs(5));
             result
         });
-        Agent { thread: Some(thread), stop, kill, socket: self.config.socket.clone() }
+        Agent { thread: Some(thread), stop, kill, socket: self.config.socket.clone(), config }
     }
 
     /// An agent that can serve ADD.
@@ -290,6 +293,11 @@ fn identity(world: &CloudWorld, instance: InstanceId) -> InstanceIdentity {
 }
 
 impl Agent {
+    /// As an operator does.
+    pub(super) fn reconfigure(&self, change: impl FnOnce(&mut Config)) {
+        self.config.send_modify(|config| change(Arc::make_mut(config)));
+    }
+
     pub(super) fn ask(&self, body: RequestBody) -> Option<Response> {
         ask(&self.socket, body)
     }
