@@ -18,9 +18,10 @@ pub const PROTOCOL: u8 = 83;
 pub const PODS_TABLE: TableId = TableId::new(5000);
 /// Asked before everything but `local`: no match falls through.
 pub const PODS_RULE: RulePriority = RulePriority::new(512);
-/// Replies to what came in through the primary ENI.
+/// Packets of flows through the primary ENI.
 pub const PRIMARY_RULE: RulePriority = RulePriority::new(1024);
-/// The mark of what came in through the primary ENI (kept in the conntrack mark): the bit that the VPC CNI uses, too.
+/// The mark of flows through the primary ENI (kept in the conntrack mark): those that came in by it for the host's own address, and
+/// those that are translated to its address. The bit that the VPC CNI uses, too.
 pub const PRIMARY_MARK: Mark = Mark { value: 0x80, mask: 0x80 };
 /// The bits that hold the ordinal of an ENI.
 pub const ENI_MASK: u32 = 0x7f;

@@ -53,7 +53,6 @@ fn matches() -> Vec<Rule> {
         Expr::CtMarkIs(mark),
         Expr::CtNew,
         Expr::CtEstablished,
-        Expr::CtReply,
         Expr::DestinationIsLocal,
         Expr::SourceNotFromHere,
     ];

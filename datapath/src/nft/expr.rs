@@ -96,8 +96,6 @@ pub enum Expr {
     CtNew,
     /// `ct state established,related`
     CtEstablished,
-    /// `ct direction reply`
-    CtReply,
     /// `fib daddr type local`
     DestinationIsLocal,
     /// `fib saddr . iif oif missing`: no route leads to the source, or it leads elsewhere than to where the packet came from.
@@ -180,10 +178,6 @@ impl Expr {
             }
             Self::CtNew => match_ct_state(list, CT_STATE_NEW),
             Self::CtEstablished => match_ct_state(list, CT_STATE_ESTABLISHED_RELATED),
-            Self::CtReply => {
-                ct(list, CT_DIRECTION);
-                compare(list, EQ, &[CT_DIRECTION_REPLY]);
-            }
             Self::DestinationIsLocal => {
                 expression(list, "fib", |data| {
                     // Result ADDRTYPE of the flag DADDR.

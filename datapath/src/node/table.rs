@@ -1,13 +1,15 @@
 //! The node's nft table, built from what is wanted and nothing else.
 //!
 //! Before routing, a packet of a pod gets the mark of the ENI that owns its source address, so that the rule with that mark
-//! sends it out there; unless it will be translated to the primary address: then it has to leave through the primary ENI and gets
-//! no mark. A reply of a flow that began outside is never translated, so it always goes out through the pod's own ENI. What came in
-//! through the primary ENI for the host's own address (a NodePort that kube-proxy will turn to a pod) is remembered in the flow, and the
-//! pod's replies leave through the primary ENI again.
+//! sends it out there; unless its flow is translated to the primary address: then it has to leave through the primary ENI and gets the mark of
+//! that. What a flow's first packet decides is remembered in the flow, so that later changes of the sets concern new flows only. A reply of a
+//! flow that began outside is never translated, so it goes out through the pod's own ENI; unless the flow came in through the primary ENI for
+//! the host's own address (a NodePort that kube-proxy turned to a pod): that is remembered, too, and replies leave there again.
 //!
-//! Chains stand just before `mangle` (-150) and just after `srcnat` (100): chains of equal priority have no order to rely on,
-//! and kube-proxy's are at those. The maps are keyed by addresses assigned to ENIs, not by pods: adding a pod changes nothing here.
+//! The mark is chosen after destinations were translated (a service's address has become an endpoint's), since what counts is whom the packet reaches.
+//!
+//! Chains stand just before `mangle` (-150), just after `dstnat` (-100) and just after `srcnat` (100): chains of equal priority have no order
+//! to rely on, and kube-proxy's are at those. The maps are keyed by addresses assigned to ENIs, not by pods: adding a pod changes nothing here.
 
 use super::guard;
 use super::wanted::{NodeWanted, SecondaryEni};
@@ -21,6 +23,8 @@ use std::net::Ipv4Addr;
 
 /// Just before `mangle`.
 const PREROUTING_PRIORITY: i32 = -155;
+/// Just after `dstnat`.
+const ROUTE_PRIORITY: i32 = -95;
 /// Just after `srcnat`.
 const POSTROUTING_PRIORITY: i32 = 105;
 /// TCP, UDP, SCTP: their source ports are chosen.
@@ -38,6 +42,7 @@ pub(super) fn table(wanted: &NodeWanted, primary: &IfName, present: &[&Secondary
     let mut chains = vec![
         guard::ipv4_chain(wanted.block_instance_metadata),
         prerouting(primary),
+        route(),
         postrouting(),
         snat(wanted),
     ];
@@ -88,41 +93,45 @@ fn sets(wanted: &NodeWanted, present: &[&SecondaryEni]) -> Vec<Set> {
 }
 
 fn prerouting(primary: &IfName) -> Chain {
-    let from_pod = || Expr::Input(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into()));
-    let accept = || Expr::Verdict(Verdict::Accept);
-    let local = || Expr::SourceIn(NAT_LOCAL.into());
-    let rules = vec![
-        Rule::new(
-            "remember what came in through the primary ENI",
-            vec![
-                Expr::Input(NameMatch::Is(primary.clone())),
-                Expr::DestinationIsLocal,
-                Expr::CtNew,
-                Expr::SetCtMark(layout::PRIMARY_MARK),
-            ],
-        ),
-        Rule::new(
-            "and send replies back through it",
-            vec![
-                from_pod(),
-                Expr::CtMarkIs(layout::PRIMARY_MARK),
-                Expr::SetMark(layout::PRIMARY_MARK),
-                accept(),
-            ],
-        ),
-        Rule::new(
-            "replies of a pod are not translated",
-            vec![Expr::CtReply, Expr::SourceVerdict(ENI_OF.into())],
-        ),
-        Rule::new("will be translated", vec![local(), Expr::DestinationIn(NAT_FORCE.into()), accept()]),
-        Rule::new("will be translated", vec![local(), Expr::DestinationNotIn(NAT_NEVER.into()), accept()]),
-        Rule::new("from the pod's own address", vec![Expr::SourceVerdict(ENI_OF.into())]),
-    ];
+    let rules = vec![Rule::new(
+        "remember what came in through the primary ENI",
+        vec![
+            Expr::Input(NameMatch::Is(primary.clone())),
+            Expr::DestinationIsLocal,
+            Expr::CtNew,
+            Expr::SetCtMark(layout::PRIMARY_MARK),
+        ],
+    )];
     Chain {
         name: "prerouting".into(),
         base: base(ChainKind::Filter, Hook::Prerouting, PREROUTING_PRIORITY),
         rules,
     }
+}
+
+fn route() -> Chain {
+    let translated = |destination: Expr| {
+        let remember = [Expr::SetCtMark(layout::PRIMARY_MARK), Expr::SetMark(layout::PRIMARY_MARK)];
+        let mut rule = vec![Expr::SourceIn(NAT_LOCAL.into()), Expr::CtNew, destination];
+        rule.extend(remember);
+        rule.push(Expr::Verdict(Verdict::Accept));
+        Rule::new("will be translated", rule)
+    };
+    let rules = vec![
+        Rule::new(
+            "of a flow through the primary ENI",
+            vec![
+                Expr::Input(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into())),
+                Expr::CtMarkIs(layout::PRIMARY_MARK),
+                Expr::SetMark(layout::PRIMARY_MARK),
+                Expr::Verdict(Verdict::Accept),
+            ],
+        ),
+        translated(Expr::DestinationIn(NAT_FORCE.into())),
+        translated(Expr::DestinationNotIn(NAT_NEVER.into())),
+        Rule::new("from the pod's own address", vec![Expr::SourceVerdict(ENI_OF.into())]),
+    ];
+    Chain { name: "route".into(), base: base(ChainKind::Filter, Hook::Prerouting, ROUTE_PRIORITY), rules }
 }
 
 fn postrouting() -> Chain {
