@@ -34,6 +34,13 @@ def build(ec2, scenario):
             VpcId=vpc, CidrBlock=subnet["cidr"], AvailabilityZone=subnet["zone"], **tags("subnet", subnet["tags"])
         )
         subnets[subnet["name"]] = made["Subnet"]["SubnetId"]
+    for table in scenario["routeTables"]:
+        # A VPC has its main table from the beginning.
+        if table.get("main"):
+            continue
+        made = ec2.create_route_table(VpcId=vpc, **tags("route-table", table["tags"]))["RouteTable"]["RouteTableId"]
+        for subnet in table.get("subnets", []):
+            ec2.associate_route_table(RouteTableId=made, SubnetId=subnets[subnet])
     image = ec2.describe_images()["Images"][0]["ImageId"]
     nodes = []
     for node in scenario["nodes"]:

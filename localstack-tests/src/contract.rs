@@ -5,8 +5,10 @@ mod addresses;
 mod attachments;
 mod interfaces;
 mod reads;
+mod routes;
 
 pub use addresses::*;
 pub use attachments::*;
 pub use interfaces::*;
 pub use reads::*;
+pub use routes::*;

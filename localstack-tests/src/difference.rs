@@ -171,6 +171,30 @@ differences! {
         "succeeds and does nothing",
         "API reference: ModifyNetworkInterfaceAttribute, Attachment"
     }
+    ROUTE_EXISTS {
+        "CreateRoute to a destination that has a route", LocalStack,
+        "refuses with RouteAlreadyExists",
+        "gives the route the new target",
+        "API reference: Error codes for the Amazon EC2 API, RouteAlreadyExists"
+    }
+    MORE_SPECIFIC_THAN_LOCAL {
+        "A route to a part of a subnet", LocalStack,
+        "refuses with InvalidParameterValue",
+        "makes it",
+        "VPC User Guide: Configure route tables (more specific than the local route only for a whole subnet)"
+    }
+    BLACKHOLE {
+        "The state of a route to an ENI that is not attached", LocalStack,
+        "shows blackhole",
+        "shows active",
+        "API reference: Route, state"
+    }
+    ROUTE_QUOTA {
+        "More routes than a table may have", LocalStack,
+        "refuses with RouteLimitExceeded",
+        "makes them",
+        "API reference: Error codes for the Amazon EC2 API, RouteLimitExceeded; VPC User Guide: Amazon VPC quotas"
+    }
 }
 
 /// The differences as a document.

@@ -51,6 +51,15 @@ macro_rules! for_each_contract {
             refuses_to_delete_an_attached_eni
             refuses_to_detach_the_primary_eni
             refuses_to_detach_what_is_not_attached
+            reads_route_tables_by_id_and_by_tag
+            reads_the_main_route_table
+            creates_replaces_and_deletes_a_route
+            refuses_a_route_that_exists
+            refuses_routes_of_what_does_not_exist
+            refuses_a_route_inside_the_vpc
+            shows_a_route_to_an_unattached_eni_as_a_blackhole
+            refuses_routes_beyond_the_quota_of_a_table
+            tags_and_untags_a_route_table
         }
     };
 }

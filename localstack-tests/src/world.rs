@@ -129,6 +129,16 @@ impl World {
         self.until(&eni.id, |eni| eni.status == EniStatus::Available).await
     }
 
+    /// The primary ENI of the node of this name.
+    pub(crate) async fn primary(&self, node: &str) -> anyhow::Result<EniId> {
+        let query = EniQuery::OfInstance(self.node(node)?.instance.clone());
+        let enis = self.cloud.enis(&query).await?;
+        let is_primary =
+            |eni: &&Eni| eni.attachment.as_ref().is_some_and(|at| (at.card.0, at.device_index.0) == (0, 0));
+        let primary = enis.iter().find(is_primary);
+        primary.map(|eni| eni.id.clone()).with_context(|| format!("{node} has no primary ENI"))
+    }
+
     /// The ENI as it is now.
     pub(crate) async fn eni(&self, id: &EniId) -> anyhow::Result<Eni> {
         let found = self.cloud.enis(&EniQuery::ByIds(BTreeSet::from([id.clone()]))).await?;

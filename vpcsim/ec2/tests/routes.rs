@@ -411,3 +411,30 @@ fn faults_strike_the_calls_of_routes_like_all_others() {
     assert!(answer.body.is_empty(), "{}", answer.body);
     assert_eq!(bench.lab.ec2.record().last().unwrap().outcome, "OK", "it was performed all the same");
 }
+
+#[test]
+fn a_thousand_routes_in_three_tables_are_written_and_read_in_seconds() {
+    let mut bench = of(&format!("{TABLES}quotas: {{routesPerTable: 1000}}\n"));
+    let vpc = bench.lab.ec2.state().vpc;
+    let third = bench.lab.call("CreateRouteTable", &format!("VpcId={vpc}")).one("routeTable/routeTableId");
+    let eni = bench.eni.clone();
+    let begun = std::time::Instant::now();
+    for table in [bench.usual.clone(), bench.own.clone(), third] {
+        for number in 0..990 {
+            let to = format!(
+                "RouteTableId={table}&DestinationCidrBlock=100.64.{}.{}/32",
+                number / 256,
+                number % 256
+            );
+            bench.lab.call("CreateRoute", &format!("{to}&NetworkInterfaceId={eni}"));
+        }
+    }
+    let wrote = begun.elapsed();
+    for _ in 0..10 {
+        let answer = bench.lab.ask("DescribeRouteTables", "MaxResults=100");
+        assert!(answer.body.matches("<state>active</state>").count() > 3 * 990);
+    }
+    let read = begun.elapsed() - wrote;
+    println!("2,970 routes written in {wrote:?}, read ten times in {read:?}");
+    assert!(wrote.as_secs() < 30 && read.as_secs() < 30, "{wrote:?}, {read:?}");
+}

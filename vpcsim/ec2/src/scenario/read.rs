@@ -2,9 +2,7 @@
 //! harmless, so that one run over the file finds all there is to find. What was read is used only if nothing was wrong. What
 //! needs two values to be seen is in `check.rs`.
 
-use super::{
-    Delays, MAX_NODES, Mistake, NodeSpec, Quotas, Scenario, SecurityGroupSpec, SubnetSpec, faults, routes,
-};
+use super::{Delays, MAX_NODES, Mistake, NodeSpec, Scenario, SecurityGroupSpec, SubnetSpec, faults, routes};
 use crate::action::Action;
 use ipnet::Ipv4Net;
 use serde_json::{Map, Value};
@@ -15,10 +13,6 @@ use std::time::Duration;
 
 /// Longest wait that a scenario may ask for: an hour is more than EC2 ever takes.
 const MAX_DELAY_MILLIS: u64 = 3_600_000;
-
-/// Routes per table and family: what every account has, and what EC2 raises it to at most.
-const USUAL_ROUTES: usize = 500;
-const MOST_ROUTES: usize = 1_000;
 
 /// Names become parts of names of network namespaces.
 const NAME: &str = "a name of 1 to 32 lower-case letters, digits and '-', not beginning or ending with '-'";
@@ -182,7 +176,7 @@ pub(super) fn scenario(reader: &mut Reader, document: &Value) -> Option<Scenario
     let subnets = subnets(reader, &top);
     let route_tables = routes::tables(reader, &top);
     let nodes = nodes(reader, &top);
-    let quotas = quotas(reader, &top);
+    let quotas = routes::quotas(reader, &top);
     let delays = delays(reader, &top);
     let internet = reader.section("internet", top.find("internet"), &["address"]);
     let internet = reader.read(&internet, "address", Some(Ipv4Addr::new(198, 51, 100, 1)), address);
@@ -267,18 +261,6 @@ fn node(reader: &mut Reader, path: &str, item: &Value) -> Option<NodeSpec> {
     let tags = reader.tags(&section);
     let (instance_type, limits) = limits?;
     Some(NodeSpec { name: node_name?, instance_type, limits, subnet: subnet?, security_groups, denied, tags })
-}
-
-fn quotas(reader: &mut Reader, top: &Section<'_>) -> Quotas {
-    let section = reader.section("quotas", top.find("quotas"), &["routesPerTable"]);
-    let parse = |value: &Value| {
-        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
-        number
-            .filter(|number| (1..=MOST_ROUTES).contains(number))
-            .ok_or_else(|| format!("a number from 1 to {MOST_ROUTES}, the most that EC2 gives"))
-    };
-    let routes_per_table = reader.read(&section, "routesPerTable", Some(USUAL_ROUTES), parse);
-    Quotas { routes_per_table: routes_per_table.unwrap_or(USUAL_ROUTES) }
 }
 
 fn delays(reader: &mut Reader, top: &Section<'_>) -> Delays {

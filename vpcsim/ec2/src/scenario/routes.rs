@@ -2,11 +2,15 @@
 //! under test may have put there. What they name must exist; whether EC2 would have let them is not asked.
 
 use super::read::{Reader, Section, name, show, text};
-use super::{Mistake, Scenario};
+use super::{Mistake, Quotas, Scenario};
 use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Routes per table and family: what every account has, and what EC2 raises it to at most.
+const USUAL_ROUTES: usize = 500;
+const MOST_ROUTES: usize = 1_000;
 
 /// A route table.
 #[derive(Debug, Clone, Serialize)]
@@ -136,6 +140,18 @@ fn origin(value: &Value) -> Result<RouteOrigin, String> {
         Some("advertised") => Ok(RouteOrigin::Advertised),
         _ => Err("created, propagated or advertised".to_owned()),
     }
+}
+
+pub(super) fn quotas(reader: &mut Reader, top: &Section<'_>) -> Quotas {
+    let section = reader.section("quotas", top.find("quotas"), &["routesPerTable"]);
+    let parse = |value: &Value| {
+        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+        number
+            .filter(|number| (1..=MOST_ROUTES).contains(number))
+            .ok_or_else(|| format!("a number from 1 to {MOST_ROUTES}, the most that EC2 gives"))
+    };
+    let routes_per_table = reader.read(&section, "routesPerTable", Some(USUAL_ROUTES), parse);
+    Quotas { routes_per_table: routes_per_table.unwrap_or(USUAL_ROUTES) }
 }
 
 /// Names that mean nothing or two things.
