@@ -2,10 +2,12 @@
 //! the socket on which the CNI plugin asks.
 //!
 //! Where to find what: [`config`] what an operator may say, [`store`] what survives, [`server`] who may ask, [`follow`] the
-//! configuration while the agent runs, [`conflist`] how the runtime learns of us, [`agent`] everything put together.
+//! configuration while the agent runs, [`conflist`] how the runtime learns of us, [`agent`] everything put together; [`collect`]
+//! deletes the leaked ENIs of a cluster.
 
 pub mod agent;
 pub mod chain;
+pub mod collect;
 pub mod config;
 pub mod conflist;
 pub mod follow;

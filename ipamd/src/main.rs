@@ -1,19 +1,26 @@
 //! `spur-ipamd agent --config FILE`: reads the configuration, starts the logs, runs the agent until SIGTERM or SIGINT. SIGHUP reads the
-//! configuration again. `spur-ipamd store FILE` shows what a store holds.
+//! configuration again. `spur-ipamd store FILE` shows what a store holds. `spur-ipamd collect --config FILE` makes
+//! one pass over the cluster's leaked ENIs.
 //!
-//! Exit codes: 0 after a stop on request, 1 when the agent cannot run, 2 when the command line or the configuration is wrong.
+//! Exit codes: 0 after a stop on request or a pass in which everything was done, 1 when the agent cannot run or something was not
+//! done, 2 when the command line or the configuration is wrong.
 
 use clap::{Parser, Subcommand};
-use spur_cloud_aws::imds::{Imds, InstanceIdentity};
+use spur_cloud::budget::Terms;
+use spur_cloud::{Priority, Region, VpcId};
+use spur_cloud_aws::imds::{Imds, ImdsError, InstanceIdentity};
 use spur_cloud_aws::{AwsCloud, AwsOptions};
+use spur_cloud_budget::Budgeted;
 use spur_ipamd::agent::clock::Clock;
 use spur_ipamd::agent::kernel::NodeKernel;
 use spur_ipamd::agent::{World, run};
 use spur_ipamd::chain::chain;
+use spur_ipamd::collect::{Mode, collect};
 use spur_ipamd::config::{Config, LogConfig, LogFormat};
 use spur_ipamd::follow::follow;
 use spur_ipamd::store::books::Books;
 use spur_ipamd::store::peek;
+use spur_ipamd_core::leaked::CollectRules;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +39,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const WORKERS: usize = 2;
 /// What blocking work may take to end after the agent is done; none of it is needed any more.
 const LAST_WORK: Duration = Duration::from_millis(500);
+/// A pass of collecting is in no hurry: it rather waits for its turn than leaves something for the next pass.
+const COLLECT_WAIT: Duration = Duration::from_secs(120);
 
 #[derive(Parser)]
 #[command(name = "spur-ipamd", version, about = "Gives pods addresses of the cloud's own network")]
@@ -54,12 +63,33 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Run once, or by a job every so often, for the whole cluster: deletes its ENIs that nobody answers for any more.
+    Collect {
+        /// The configuration that the agents have.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Shows the decisions and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// The region, where there is no instance metadata to tell it.
+        #[arg(long, requires = "vpc")]
+        region: Option<Region>,
+        /// The cluster's VPC.
+        #[arg(long, requires = "region")]
+        vpc: Option<VpcId>,
+    },
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Agent { config } => run_agent(&config),
+        Command::Agent { config } => {
+            with_config(&config, async |read, set_level| agent(config.clone(), read, set_level).await)
+        }
         Command::Store { file } => show_store(&file),
+        Command::Collect { config, dry_run, region, vpc } => {
+            let mode = if dry_run { Mode::DryRun } else { Mode::Act };
+            with_config(&config, async |config, _| collect_leaked(config, mode, region.zip(vpc)).await)
+        }
     }
 }
 
@@ -73,8 +103,12 @@ fn show_store(file: &Path) -> ExitCode {
     }
 }
 
-fn run_agent(path: &Path) -> ExitCode {
-    let config = match Config::load(path) {
+/// Reads the configuration, starts the logs and runs `work`.
+fn with_config(
+    file: &Path,
+    work: impl AsyncFnOnce(Config, SetLevel) -> Result<ExitCode, Box<dyn Error>>,
+) -> ExitCode {
+    let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),
     };
@@ -84,15 +118,45 @@ fn run_agent(path: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    let result = runtime.block_on(agent(path.to_owned(), config, set_level));
+    let result = runtime.block_on(work(config, set_level));
     runtime.shutdown_timeout(LAST_WORK);
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&*error, 1),
-    }
+    result.unwrap_or_else(|error| fail(&*error, 1))
 }
 
-async fn agent(path: PathBuf, config: Config, set_level: SetLevel) -> Result<(), Box<dyn Error>> {
+/// One pass of collecting, at the least urgency there is.
+async fn collect_leaked(
+    config: Config,
+    mode: Mode,
+    place: Option<(Region, VpcId)>,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let (region, vpc) = match place {
+        Some(place) => place,
+        None => {
+            let identity = InstanceIdentity::observe(&Imds::new(None)?).await.map_err(NoPlace)?;
+            (identity.region, identity.primary.vpc)
+        }
+    };
+    let terms = Terms { longest_wait: COLLECT_WAIT, ..config.budget };
+    let budget = Budgeted::new(AwsCloud::new(&AwsOptions::new(region)).await, terms);
+    let rules = CollectRules {
+        cluster: config.cluster_name,
+        grace: config.collect.grace,
+        most: config.collect.max_deletions as usize,
+    };
+    let now = (Clock::start().now(), mode);
+    let tell = |line: String| println!("{line}");
+    let pass = collect(&budget.with_priority(Priority::Garbage), &vpc, &rules, now, tell).await?;
+    let words = if mode == Mode::DryRun { "; a dry run, nothing was changed" } else { "" };
+    println!("cluster {} in {vpc}: {pass}{words}", rules.cluster);
+    Ok(if pass.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Neither told nor found out.
+#[derive(Debug, thiserror::Error)]
+#[error("find out the region and the VPC from the instance metadata (elsewhere give --region and --vpc)")]
+struct NoPlace(#[source] ImdsError);
+
+async fn agent(path: PathBuf, config: Config, set_level: SetLevel) -> Result<ExitCode, Box<dyn Error>> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let asked = Arc::new(Notify::new());
@@ -110,7 +174,7 @@ async fn agent(path: PathBuf, config: Config, set_level: SetLevel) -> Result<(),
     tokio::spawn(follow_level(seen.clone(), set_level));
     tokio::spawn(follow(path, config, asked));
     run(seen, world, connect, stop).await?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn reload_on_hangup(asked: Arc<Notify>) -> std::io::Result<()> {

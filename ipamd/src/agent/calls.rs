@@ -6,7 +6,8 @@ use spur_ipamd_core::{CallDone, CloudCall};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Above the limit that the SDK's client has of its own; it ends a call whose client does not end it.
+/// Above the limit that the SDK's client has of its own and the longest wait for the budget together: it ends a call whose client does not
+/// end it, and never one that was not sent yet.
 const CALL_LIMIT: Duration = Duration::from_secs(45);
 
 /// Makes the call. After [`ErrorClass::Transient`] nobody knows whether it had its effect.

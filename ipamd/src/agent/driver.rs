@@ -5,10 +5,12 @@
 use super::calls::perform;
 use super::clock::Clock;
 use super::handle::{Client, PoolHandle, Question};
+use super::tally::Tally;
 use crate::chain::chain;
 use crate::store::StoreHandle;
 use crate::store::books::write_of;
 use spur_cloud::{Cloud, ErrorClass};
+use spur_cloud_budget::Budgeted;
 use spur_ipamd_core::{
     Action, CallId, CloudCall, DatapathWanted, Event, Pool, Reason, Reply, StoreChange, StoreId, Ticket,
 };
@@ -20,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The pool may not be asked to wake up more often than this, whatever it says: a bug there must not burn a processor.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
+/// Between two lines of the log about what EC2 was asked.
+const TALLY: Duration = Duration::from_secs(600);
 
 /// What the driver works with.
 pub(super) struct Parts<C> {
@@ -29,8 +33,8 @@ pub(super) struct Parts<C> {
     pub(super) clock: Clock,
     /// Durability.
     pub(super) store: StoreHandle,
-    /// The cloud.
-    pub(super) cloud: Arc<C>,
+    /// The cloud, and what may be spent on it.
+    pub(super) cloud: Budgeted<C>,
     /// Where the wanted state of the kernel goes.
     pub(super) wanted: watch::Sender<DatapathWanted>,
     /// Notified when a call failed because a subnet has no address left.
@@ -73,6 +77,8 @@ impl<C: Cloud> Driver<C> {
         self.step(Event::Tick);
         let stop = self.parts.stop.clone();
         let mut stopped = false;
+        let mut tally = Tally::default();
+        let mut told = tokio::time::interval(TALLY);
         loop {
             let wakeup = self.next_wakeup();
             tokio::select! {
@@ -88,8 +94,10 @@ impl<C: Cloud> Driver<C> {
                     None => break,
                 },
                 () = tokio::time::sleep_until(wakeup) => self.step(Event::Tick),
+                _ = told.tick() => tally.tell(&self.parts.cloud.usage()),
             }
         }
+        tally.tell(&self.parts.cloud.usage());
     }
 
     fn next_wakeup(&self) -> tokio::time::Instant {
@@ -190,10 +198,10 @@ impl<C: Cloud> Driver<C> {
             let eni = call.changes().map(ToString::to_string);
             tracing::info!(call = id.0, api = %call.api(), eni, %reason, "cloud call");
         }
-        let (cloud, feedback) = (Arc::clone(&self.parts.cloud), self.feedback.clone());
+        let (cloud, feedback) = (self.parts.cloud.with_priority(reason.priority()), self.feedback.clone());
         let subnet_full = Arc::clone(&self.parts.subnet_full);
         tokio::spawn(async move {
-            let result = perform(&*cloud, &call).await;
+            let result = perform(&cloud, &call).await;
             if let Err(error) = &result {
                 tracing::warn!(call = id.0, api = %call.api(), class = ?error.class(), %error, "cloud call failed");
                 if error.class() == ErrorClass::SubnetFull {

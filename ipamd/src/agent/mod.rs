@@ -26,10 +26,10 @@ mod spool;
 mod start;
 mod status;
 mod sweep;
+mod tally;
 mod wanted;
 
 pub use placement::Remembered;
-pub use settings::{CLUSTER_TAG, NODE_TAG};
 
 use crate::chain::chain;
 use crate::config::{Config, Mode};
@@ -46,8 +46,9 @@ use metadata::Metadata;
 use nodework::NodeParts;
 use reaper::Reaper;
 use reload::{Reload, confirm_limits};
-use spur_cloud::{Cloud, MacAddr};
+use spur_cloud::{Cloud, MacAddr, Priority};
 use spur_cloud_aws::imds::InstanceIdentity;
+use spur_cloud_budget::Budgeted;
 use spur_ipamd_core::{DatapathWanted, EniRecord, Event, Pool};
 use start::{Prepared, Starter};
 use status::{Health, NodeStatus, Phase, Running};
@@ -221,7 +222,8 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             instance = %identity.instance, instance_type = %identity.instance_type, zone = %identity.zone,
             primary = %identity.primary.eni, %node_address, "this node"
         );
-        let cloud = Arc::new(connect(&identity).await);
+        let budget = Budgeted::new(connect(&identity).await, started_with.budget);
+        let cloud = Arc::new(budget.with_priority(Priority::Stock));
         let prepared = starter.prepare(&*cloud, &identity, books, &self.world.boot_id).await;
         drop(starter);
         let granted = self.watch_grants(&started_with, &identity).await;
@@ -240,7 +242,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         let builtin = prepared.limits_are_builtin.then(|| prepared.facts.limits.clone());
         let subnet_full = Arc::new(Notify::new());
         let (running, events) = self.start_pool(
-            &cloud,
+            &budget,
             &identity,
             prepared,
             Watched { inputs: &inputs, granted, subnet_full: &subnet_full },
@@ -277,7 +279,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
     /// Starts the pool and the kernel's keeper. The second result takes events for the pool.
     fn start_pool<C: Cloud>(
         &self,
-        cloud: &Arc<C>,
+        budget: &Budgeted<C>,
         identity: &InstanceIdentity,
         prepared: Prepared,
         Watched { inputs, granted, subnet_full }: Watched<'_>,
@@ -300,7 +302,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             pool,
             clock,
             store: self.store.clone(),
-            cloud: Arc::clone(cloud),
+            cloud: budget.clone(),
             wanted,
             subnet_full: Arc::clone(subnet_full),
             stop: self.stop.clone(),
@@ -315,7 +317,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(rivals));
         let keeper = nodework::spawn(NodeParts {
             kernel: Arc::clone(&self.world.kernel),
-            cloud: Arc::clone(cloud),
+            cloud: Arc::new(budget.with_priority(Priority::Stock)),
             inputs: inputs.subscribe(),
             wanted: wanted_seen,
             granted: granted.clone(),

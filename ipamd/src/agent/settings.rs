@@ -3,13 +3,9 @@
 use super::placement::Placement;
 use crate::config::Config;
 use spur_cloud_aws::imds::InstanceIdentity;
+use spur_ipamd_core::leaked::{CLUSTER_TAG, NODE_TAG};
 use spur_ipamd_core::{EniTemplate, PoolSettings, Targets, Timings};
 use std::collections::BTreeMap;
-
-/// Tag that says which cluster an ENI belongs to.
-pub const CLUSTER_TAG: &str = "spur.dev/cluster";
-/// Tag that says which instance an ENI was made for.
-pub const NODE_TAG: &str = "spur.dev/instance";
 
 /// What the pool is told.
 pub(super) fn settings(config: &Config, identity: &InstanceIdentity, placement: &Placement) -> PoolSettings {

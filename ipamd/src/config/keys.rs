@@ -108,6 +108,24 @@ pub const KEYS: &[Key] = &[
         "MTU of pod interfaces; null takes that of the primary ENI.",
     ),
     key(
+        "api.budgetPercent",
+        "1–100",
+        "20",
+        "Share of the account's EC2 limits (per action) that this node may use. A call beyond it waits up to 5 s for its turn, pods first, and is then put off, with the time in the reason of the ADD that waits. When EC2 throttles nevertheless, the rate is halved and comes back within half a minute. At 20 an action that EC2 gives 100 calls and 5 a second is left 20 and 1 a second.",
+    ),
+    key(
+        "collect.graceSeconds",
+        "900–2592000",
+        "3600",
+        "For `spur-ipamd collect`: how old an unattached ENI must be before it counts as leaked. Far more than a node takes to attach one, and than clocks differ.",
+    ),
+    key(
+        "collect.maxDeletions",
+        "1–1000",
+        "50",
+        "For `spur-ipamd collect`: deletions in one pass, the oldest first, so that a mistake stays small.",
+    ),
+    key(
         "log.level",
         "error, warn, info, debug or trace",
         "info",
@@ -255,7 +273,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// The paths of the sections, so that a section can be told from a key.
-pub(super) const SECTIONS: &[&str] = &["cni", "log", "pool"];
+pub(super) const SECTIONS: &[&str] = &["api", "cni", "collect", "log", "pool"];
 
 /// The table as a Markdown document.
 #[must_use]

@@ -15,6 +15,7 @@ pub use read::Mistake;
 
 use pool::read_pool;
 use read::Reader;
+use spur_cloud::budget::Terms;
 use spur_ipamd_core::vpcroute::NodeName;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +51,10 @@ pub struct Config {
     pub node_name: Option<NodeName>,
     /// Where the controller leaves what it grants.
     pub grant_dir: Option<PathBuf>,
+    /// What may be spent on EC2.
+    pub budget: Terms,
+    /// Leaked ENIs.
+    pub collect: CollectConfig,
     /// Logs.
     pub log: LogConfig,
     /// The pool of addresses.
@@ -80,6 +85,15 @@ pub enum CniVersion {
     V1_0,
     /// With them.
     V1_1,
+}
+
+/// How leaked ENIs are collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectConfig {
+    /// An unattached ENI is left alone until it is that old.
+    pub grace: Duration,
+    /// Deletions in one pass.
+    pub max_deletions: u32,
 }
 
 /// Logs.
@@ -176,6 +190,11 @@ fn read_config(reader: &mut Reader) -> Config {
         mtu_bytes: reader.optional_number("mtuBytes", 1280..=9001),
         node_name: read_node_name(reader),
         grant_dir: reader.optional_path("grantDir", PATH_MAX),
+        budget: Terms { share_percent: reader.number("api.budgetPercent", 1..=100), ..Terms::default() },
+        collect: CollectConfig {
+            grace: seconds(reader.number("collect.graceSeconds", 900..=2_592_000)),
+            max_deletions: reader.number("collect.maxDeletions", 1..=1000),
+        },
         log: read_log(reader),
         pool: read_pool(reader),
     };

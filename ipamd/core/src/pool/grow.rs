@@ -7,6 +7,7 @@ use crate::action::{CloudCall, Reason};
 use crate::address::State;
 use crate::backoff::Key;
 use crate::eni::{EniState, Phase, Role, free_place};
+use crate::leaked::CREATED_TAG;
 use crate::placement::{Ground, Room, Site, place};
 use crate::record::{Intent, IntentId, StoreChange};
 use crate::sizing::Stock;
@@ -171,6 +172,8 @@ impl Pool {
         token.truncate(64);
         let mut tags = template.tags.clone();
         tags.extend(template.ownership.clone());
+        // So that an ENI that all have forgotten can be told from one that was made a moment ago.
+        tags.insert(CREATED_TAG.to_owned(), self.now.rfc3339());
         let create = CreateEni {
             subnet,
             security_groups: template.security_groups.clone(),

@@ -10,6 +10,7 @@ use crate::agent::recovered::Recovered;
 use crate::agent::status::{NodeStatus, Running};
 use crate::store::{Rows, Store, Table, spawn_forgetful_writer, spawn_writer};
 use spur_cloud::EniId;
+use spur_cloud::budget::Terms;
 use spur_cloud::fake::{FakeCloud, World};
 use spur_ipamd_core::{AttachmentKey, EniTemplate, NodeFacts, PoolSettings, Record, Targets, Timings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +79,7 @@ impl Bed {
         let pool = Pool::new(settings, facts, Record::default(), 1, clock.now());
         let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
         let stop = CancellationToken::new();
-        let shared = Arc::new(cloud.clone());
+        let shared = Budgeted::new(cloud.clone(), Terms::default());
         let parts = Parts {
             pool,
             clock,
