@@ -107,7 +107,7 @@ fn goal(
 }
 
 fn growth(what: String, results: &Results, points: &[&Point], pick: fn(&Point) -> &BySide) -> Goal {
-    let (small, large) = (results.plan.small(), results.plan.large());
+    let (small, large) = (results.plan.small, results.plan.large());
     let at = |pods: u32| points.iter().find(|point| point.pods == pods);
     let cases = at(small).zip(at(large)).into_iter().flat_map(|(small, large)| {
         let before = pick(small).of(Side::Spur).median();

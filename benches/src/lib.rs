@@ -17,6 +17,7 @@ pub mod packets;
 pub mod parts;
 pub mod plan;
 pub mod plot;
+pub mod progress;
 pub mod report;
 pub mod rounds;
 pub mod run;

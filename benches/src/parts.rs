@@ -45,7 +45,7 @@ pub struct Part {
 ///
 /// # Errors
 /// When one fails.
-pub fn measure(nodes: &mut Nodes, disk: &Path, rounds: u32) -> Result<Vec<Part>> {
+pub fn measure(nodes: &mut Nodes<'_>, disk: &Path, rounds: u32) -> Result<Vec<Part>> {
     let mut parts: Vec<_> =
         WHATS.map(|what| Part { what, many: Samples::default(), few: Samples::default() }).into();
     let sandbox = nodes.side(Side::Small).sandbox()?;
@@ -64,7 +64,7 @@ pub fn measure(nodes: &mut Nodes, disk: &Path, rounds: u32) -> Result<Vec<Part>>
     Ok(parts)
 }
 
-fn once(nodes: &mut Nodes, side: Side, sandbox: &NetNs, page: &mut File) -> Result<[Duration; 8]> {
+fn once(nodes: &mut Nodes<'_>, side: Side, sandbox: &NetNs, page: &mut File) -> Result<[Duration; 8]> {
     let reference = nodes.look(Side::Reference).execute(None)?;
     let spur = nodes.side(side);
     let (start, status) = (spur.execute(None)?, spur.execute(Some("STATUS"))?);

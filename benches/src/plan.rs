@@ -7,8 +7,10 @@ use std::time::Duration;
 pub struct Plan {
     /// Instance type of the nodes: it decides how many pods fit.
     pub instance_type: &'static str,
-    /// Pods present while ADD and DEL are measured, ascending; the second is what growth is measured from.
-    pub levels: &'static [u32],
+    /// Pods present while ADD and DEL are measured, ascending.
+    pub levels: Vec<u32>,
+    /// Pods of the node beside which growth is seen; one of the levels.
+    pub small: u32,
     /// Pods at once.
     pub at_once: u32,
     /// Rounds of one pod at a time.
@@ -32,10 +34,11 @@ pub struct Plan {
 impl Plan {
     /// The plan of the published numbers. The instance type is one of the few with addresses for 1,000 pods: 24 ENIs with 63 each.
     #[must_use]
-    pub const fn full() -> Self {
+    pub fn full() -> Self {
         Self {
             instance_type: "r8i.96xlarge",
-            levels: &[0, 10, 100, 250, 1000],
+            levels: vec![0, 10, 100, 250, 1000],
+            small: 10,
             at_once: 50,
             rounds: 40,
             rounds_at_once: 9,
@@ -50,10 +53,11 @@ impl Plan {
 
     /// The same in seconds, on a small node: nothing to compare, but nothing left out.
     #[must_use]
-    pub const fn quick() -> Self {
+    pub fn quick() -> Self {
         Self {
             instance_type: "m5.large",
-            levels: &[0, 2, 4],
+            levels: vec![0, 2, 4],
+            small: 2,
             at_once: 4,
             rounds: 3,
             rounds_at_once: 2,
@@ -66,10 +70,11 @@ impl Plan {
         }
     }
 
-    /// The level from which growth is measured.
+    /// ADD and DEL alone, with these numbers of pods present: for who works on one of them. Everything else as in [`Plan::full`].
     #[must_use]
-    pub fn small(&self) -> u32 {
-        self.levels.get(1).copied().unwrap_or_default()
+    pub fn narrow(mut levels: Vec<u32>) -> Self {
+        levels.sort_unstable();
+        Self { levels, ..Self::full() }
     }
 
     /// The highest level.

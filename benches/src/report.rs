@@ -5,6 +5,7 @@
 use crate::goals::{Goal, judge, mib};
 use crate::layouts::Layout;
 use crate::machine::LOAD;
+use crate::plan::Plan;
 use crate::rounds::{BySide, Point, Side};
 use crate::run::{Results, Routing};
 use crate::samples::Samples;
@@ -25,7 +26,7 @@ pub fn markdown(results: &Results, plot: &str) -> String {
     let _ = writeln!(text, "![ADD, DEL and routing by number of pods]({plot})\n");
     let _ = writeln!(text, "{}", machine(results));
     let _ = writeln!(text, "## Goals\n\n{}", goals(&judge(results)));
-    let _ = writeln!(text, "## ADD and DEL\n\n{}", verbs(results));
+    let _ = writeln!(text, "## ADD and DEL\n\n{}", verbs(&results.plan, &results.points));
     let _ = writeln!(text, "## Routing\n\n{}", routing(results));
     let _ = writeln!(text, "## Memory\n\n{}", memory(results));
     let _ = writeln!(text, "## Where the time goes\n\n{}", parts(results));
@@ -86,11 +87,13 @@ const VERBS: [Verb; 3] = [
     ("DEL, until the interface is gone", |point| &point.gone),
 ];
 
-fn verbs(results: &Results) -> String {
+/// ADD and DEL as a table, with what the columns mean.
+#[must_use]
+pub fn verbs(plan: &Plan, points: &[Point]) -> String {
     let mut rows = Vec::new();
     for (verb, pick) in VERBS {
-        for at_once in [1, results.plan.at_once] {
-            for point in results.points.iter().filter(|point| point.at_once == at_once) {
+        for at_once in [1, plan.at_once] {
+            for point in points.iter().filter(|point| point.at_once == at_once) {
                 let sides = pick(point);
                 rows.push(vec![
                     verb.to_owned(),
@@ -104,7 +107,7 @@ fn verbs(results: &Results) -> String {
             }
         }
     }
-    let growth = format!("Spur / Spur with {} pods", results.plan.small());
+    let growth = format!("Spur / Spur with {} pods", plan.small);
     let header = [
         "verb",
         "at once",
@@ -154,7 +157,7 @@ fn routing(results: &Results) -> String {
     let mut rows = Vec::new();
     for point in &results.nodes {
         rows.push([vec![point.pods.to_string()], cells(&point.routing)].concat());
-        rows.push([vec![format!("{} (same rounds)", results.plan.small())], cells(&point.small)].concat());
+        rows.push([vec![format!("{} (same rounds)", results.plan.small)], cells(&point.small)].concat());
     }
     let header =
         ["pods", "lookup of a pod's route, ns", "lookup of another route, ns", "packets/s, thousands"];
@@ -190,7 +193,7 @@ fn parts(results: &Results) -> String {
         .parts
         .iter()
         .map(|part| vec![part.what.to_owned(), milliseconds(&part.few), milliseconds(&part.many)]);
-    let header = ["ms on a node with".to_owned(), pods(results.plan.small()), pods(results.plan.large())];
+    let header = ["ms on a node with".to_owned(), pods(results.plan.small), pods(results.plan.large())];
     let header: Vec<_> = header.iter().map(String::as_str).collect();
     format!("In the same rounds:\n\n{}", table(&header, rows))
 }

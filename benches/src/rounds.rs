@@ -3,6 +3,7 @@
 
 use crate::node::Node;
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::samples::Samples;
 use anyhow::Result;
 
@@ -67,15 +68,16 @@ pub struct Point {
 
 /// The three nodes.
 #[derive(Debug)]
-pub struct Nodes {
+pub struct Nodes<'a> {
     nodes: [Node; 3],
+    progress: &'a Progress,
 }
 
-impl Nodes {
+impl<'a> Nodes<'a> {
     /// In the order of [`Side::ALL`].
     #[must_use]
-    pub const fn new(nodes: [Node; 3]) -> Self {
-        Self { nodes }
+    pub const fn new(nodes: [Node; 3], progress: &'a Progress) -> Self {
+        Self { nodes, progress }
     }
 
     /// One of them.
@@ -97,7 +99,7 @@ impl Nodes {
         let further = plan.at_once as usize;
         self.side(Side::Spur).fill(pods as usize, further)?;
         self.side(Side::Reference).fill(pods as usize, further)?;
-        self.side(Side::Small).fill(plan.small() as usize, further)?;
+        self.side(Side::Small).fill(plan.small as usize, further)?;
         self.rounds(pods, plan.at_once, 1).map(drop)
     }
 
@@ -109,6 +111,7 @@ impl Nodes {
         let (add, del, gone) = Default::default();
         let mut point = Point { pods, at_once, add, del, gone };
         for round in 0..rounds {
+            self.progress.check()?;
             let mut order = Side::ALL;
             order.rotate_left(round as usize % Side::ALL.len());
             let mut added = Vec::new();

@@ -9,6 +9,7 @@ use crate::node::{Node, OwnNetns};
 use crate::packets::{Flow, lookup, spread};
 use crate::parts::{self, Part};
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::rounds::{Nodes, Point, Side};
 use crate::samples::Samples;
 use anyhow::{Context, Result, ensure};
@@ -100,20 +101,61 @@ pub struct Results {
     pub parts: Vec<Part>,
 }
 
-/// Measures everything; `say` is told what goes on.
+/// Where ADD and DEL are measured.
+struct Place<'a> {
+    world: &'a World,
+    /// The reference's plugin.
+    reference: &'a Path,
+    /// Where it keeps its files.
+    files: &'a Path,
+    /// How names of namespaces begin.
+    prefix: &'a str,
+    progress: &'a Progress,
+}
+
+/// Measures everything. An interrupted run ends with an error, and with everything taken down.
 ///
 /// # Errors
 /// When something cannot be measured: a program is missing, a privilege, or a plugin fails.
-pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Results> {
+pub fn run(plan: &Plan, progress: &Progress) -> Result<Results> {
+    let mut results = Results {
+        plan: plan.clone(),
+        machine: Vec::new(),
+        points: Vec::new(),
+        layouts: Vec::new(),
+        nodes: Vec::new(),
+        memory: Memory::default(),
+        parts: Vec::new(),
+    };
+    in_place(plan, progress, |place| {
+        results.machine = machine::facts(place.files);
+        progress.say("routing: layouts");
+        results.layouts = measure_layouts(plan, place.prefix, progress)?;
+        measure_world(&mut results, place)
+    })?;
+    Ok(results)
+}
+
+/// Measures ADD and DEL alone, at the plan's levels.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_verbs(plan: &Plan, progress: &Progress) -> Result<Vec<Point>> {
+    let mut points = Vec::new();
+    in_place(plan, progress, |place| {
+        let mut nodes = nodes(place)?;
+        plan.levels.iter().try_for_each(|pods| measure_level(&mut points, &mut nodes, place, plan, *pods))
+    })?;
+    Ok(points)
+}
+
+fn in_place(plan: &Plan, progress: &Progress, measure: impl FnOnce(&Place<'_>) -> Result<()>) -> Result<()> {
     let reference = reference_dir()?.join("ptp");
     ensure!(reference.is_file(), "{} is missing: run testbed/containerd/fetch", reference.display());
     // Other work on the machine would cost the side with more processes more.
     rustix::process::setpriority_process(None, NICE).context("raise the priority: it needs root")?;
     let files = tempfile::Builder::new().prefix("spur-bench-").tempdir().context("make a directory")?;
-    let machine = machine::facts(files.path());
     let prefix = format!("spur-bench-{}", std::process::id());
-    say("routing: layouts");
-    let layouts = measure_layouts(plan, &prefix)?;
     let spec = WorldSpec {
         name: prefix.clone(),
         nodes: 2,
@@ -123,22 +165,14 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Results> {
         agent: BTreeMap::new(),
     };
     let world = World::up(&spec)?;
-    let mut results = Results {
-        plan: plan.clone(),
-        machine,
-        points: Vec::new(),
-        layouts,
-        nodes: Vec::new(),
-        memory: Memory::default(),
-        parts: Vec::new(),
-    };
-    let outcome = measure_world(&mut results, &world, &reference, files.path(), &prefix, say);
-    if outcome.is_err() {
+    let place =
+        Place { world: &world, reference: &reference, files: files.path(), prefix: &prefix, progress };
+    let outcome = measure(&place);
+    if outcome.is_err() && progress.check().is_ok() {
         world.log_tails().iter().for_each(|(name, tail)| eprintln!("-- {name}:\n{tail}"));
     }
     let down = world.down().context("take the world down");
-    outcome.and(down)?;
-    Ok(results)
+    outcome.and(down)
 }
 
 /// Where Debian's CNI plugins are unpacked.
@@ -161,10 +195,11 @@ fn pool(plan: &Plan) -> [(&'static str, String); 4] {
     ]
 }
 
-fn measure_layouts(plan: &Plan, prefix: &str) -> Result<Vec<LayoutPoint>> {
+fn measure_layouts(plan: &Plan, prefix: &str, progress: &Progress) -> Result<Vec<LayoutPoint>> {
     let mut routers = Vec::new();
     for pods in plan.layout_pods {
         for layout in Layout::ALL {
+            progress.check()?;
             routers.push(layouts::build(&format!("{prefix}-l{}", routers.len()), layout, *pods)?);
         }
     }
@@ -175,6 +210,7 @@ fn measure_layouts(plan: &Plan, prefix: &str) -> Result<Vec<LayoutPoint>> {
         .map(|router| LayoutPoint { layout: router.layout, pods: router.pods, routing: Routing::default() })
         .collect();
     for round in 0..plan.packet_rounds as usize {
+        progress.check()?;
         for at in 0..routers.len() {
             let at = (at + round) % routers.len();
             let pods: Vec<_> = routers[at].addresses().collect();
@@ -206,15 +242,27 @@ impl Routing {
     }
 }
 
-fn measure_world(
-    results: &mut Results,
-    world: &World,
-    reference: &Path,
-    files: &Path,
-    prefix: &str,
-    say: &dyn Fn(&str),
-) -> Result<()> {
-    let plan = results.plan.clone();
+fn measure_world(results: &mut Results, place: &Place<'_>) -> Result<()> {
+    let (plan, world) = (results.plan.clone(), place.world);
+    let mut nodes = nodes(place)?;
+    for pods in &plan.levels {
+        measure_level(&mut results.points, &mut nodes, place, &plan, *pods)?;
+        if *pods == plan.memory_at {
+            results.memory = measure_memory(&mut nodes, world, *pods)?;
+        }
+        if *pods > plan.small {
+            place.progress.say(&format!("routing on a node with {pods} pods"));
+            results.nodes.push(measure_nodes(&plan, &nodes, world.internet_address, *pods)?);
+        }
+    }
+    place.progress.say("parts of ADD and DEL");
+    results.parts = parts::measure(&mut nodes, world.dir(), plan.rounds)?;
+    Ok(())
+}
+
+/// Both of Spur's nodes with their agents, and the reference's.
+fn nodes<'a>(place: &Place<'a>) -> Result<Nodes<'a>> {
+    let Place { world, prefix, .. } = place;
     (0..world.nodes.len()).try_for_each(|node| world.start_agent(node))?;
     let reference_netns = OwnNetns::create(format!("{prefix}-ptp"))?;
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
@@ -224,25 +272,24 @@ fn measure_world(
         let conf = spur_conf(world.nodes[node].dir())?;
         Node::new(&format!("{prefix}-p{node}"), &world.nodes[node].netns, plugin.clone(), conf)
     };
-    let conf = reference_conf(files);
-    let reference = Node::new(&format!("{prefix}-pr"), &reference_netns.netns, reference.to_owned(), conf)?;
-    let mut nodes = Nodes::new([spur(0)?, reference, spur(1)?]);
-    for pods in plan.levels {
-        say(&format!("ADD and DEL with {pods} pods present"));
-        nodes.reach(&plan, *pods)?;
-        quiet(world)?;
-        results.points.push(nodes.rounds(*pods, 1, plan.rounds)?);
-        results.points.push(nodes.rounds(*pods, plan.at_once, plan.rounds_at_once)?);
-        if *pods == plan.memory_at {
-            results.memory = measure_memory(&mut nodes, world, *pods)?;
-        }
-        if *pods > plan.small() {
-            say(&format!("routing on a node with {pods} pods"));
-            results.nodes.push(measure_nodes(&plan, &nodes, world.internet_address, *pods)?);
-        }
-    }
-    say("parts of ADD and DEL");
-    results.parts = parts::measure(&mut nodes, world.dir(), plan.rounds)?;
+    let conf = reference_conf(place.files);
+    let reference =
+        Node::new(&format!("{prefix}-pr"), &reference_netns.netns, place.reference.to_owned(), conf)?;
+    Ok(Nodes::new([spur(0)?, reference, spur(1)?], place.progress))
+}
+
+fn measure_level(
+    points: &mut Vec<Point>,
+    nodes: &mut Nodes<'_>,
+    place: &Place<'_>,
+    plan: &Plan,
+    pods: u32,
+) -> Result<()> {
+    place.progress.say(&format!("ADD and DEL with {pods} pods present"));
+    nodes.reach(plan, pods)?;
+    quiet(place)?;
+    points.push(nodes.rounds(pods, 1, plan.rounds)?);
+    points.push(nodes.rounds(pods, plan.at_once, plan.rounds_at_once)?);
     Ok(())
 }
 
@@ -275,11 +322,13 @@ fn reference_conf(files: &Path) -> Map<String, Value> {
 }
 
 /// Waits until the agents have what they want, so that no EC2 call runs beside a measurement.
-fn quiet(world: &World) -> Result<()> {
+fn quiet(place: &Place<'_>) -> Result<()> {
+    let world = place.world;
     let (begin, mut since, mut before) = (Instant::now(), Instant::now(), world.cloud()?);
     while since.elapsed() < QUIET {
         ensure!(begin.elapsed() < QUIET_TIMEOUT, "the cloud did not come to rest within {QUIET_TIMEOUT:?}");
         std::thread::sleep(Duration::from_millis(50));
+        place.progress.check()?;
         let now = world.cloud()?;
         if now != before {
             (before, since) = (now, Instant::now());
@@ -288,7 +337,7 @@ fn quiet(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn measure_memory(nodes: &mut Nodes, world: &World, pods: u32) -> Result<Memory> {
+fn measure_memory(nodes: &mut Nodes<'_>, world: &World, pods: u32) -> Result<Memory> {
     let mut peak = |side: Side| -> Result<u64> {
         let (peak, pod) = nodes.side(side).add_for_memory()?;
         nodes.side(side).del(vec![pod])?;
@@ -312,7 +361,7 @@ fn agent_pid(socket: &Path) -> Result<u32> {
     Ok(peer.pid.as_raw_nonzero().get().unsigned_abs())
 }
 
-fn measure_nodes(plan: &Plan, nodes: &Nodes, internet: IpAddr, pods: u32) -> Result<NodePoint> {
+fn measure_nodes(plan: &Plan, nodes: &Nodes<'_>, internet: IpAddr, pods: u32) -> Result<NodePoint> {
     let IpAddr::V4(internet) = internet else { anyhow::bail!("the internet has no IPv4 address") };
     let (spur, small) = (nodes.look(Side::Spur), nodes.look(Side::Small));
     let ends = |node: &'_ Node| -> Result<Vec<Ipv4Addr>> {

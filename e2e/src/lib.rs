@@ -7,6 +7,7 @@
 pub mod checks;
 pub mod cloud;
 pub mod http;
+pub mod interrupt;
 pub mod process;
 pub mod rest;
 pub mod runtime;

@@ -6,15 +6,13 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use spur_e2e::checks::{self, Check, Placed};
+use spur_e2e::interrupt::Interrupt;
 use spur_e2e::rest::Rest;
 use spur_e2e::table::render;
 use spur_e2e::world::{World, WorldSpec};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Most nodes and pods that one small machine carries in reasonable time.
@@ -35,24 +33,6 @@ struct Arguments {
     /// Name of the world: what its network namespaces begin with.
     #[arg(long, default_value = "spur-demo")]
     name: String,
-}
-
-/// Ends the demo at the next step when a signal came.
-struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    fn register() -> Result<Self> {
-        let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&flag)).context("listen for signals")?;
-        }
-        Ok(Self(flag))
-    }
-
-    fn check(&self) -> Result<()> {
-        ensure!(!self.0.load(Ordering::Relaxed), "interrupted");
-        Ok(())
-    }
 }
 
 /// Progress with the time since the start.
