@@ -1,10 +1,10 @@
-//! DEL: detach the pod in the kernel (routes, neighbours, known flows), then release the address; whatever is already gone is
+//! DEL: detach the pod in the kernel (routes, neighbours), then release the address; whatever is already gone is
 //! fine. It needs neither the pod's namespace nor a previous result. The kernel comes first, so that the agent never sees an address as
 //! free that a veth still answers for.
 //!
-//! The pair itself carries nothing then and takes the kernel long to delete, and so does the search for flows that were translated to
-//! the address: the agent does both, for many at once. When no agent takes that on, the plugin does it here and now, so that nothing
-//! depends on an agent that may never come back.
+//! What takes the kernel long is not waited for: to delete the pair, which carries nothing any more, and to search its whole table for flows
+//! of the address, which nobody has before it has rested. The agent does both, for many at once. When no agent takes that on, the plugin does
+//! it here and now, so that nothing depends on an agent that may never come back.
 //!
 //! When the agent is away, or not ready to take it, the release is spooled durably and DEL succeeds: a runtime that cannot
 //! delete keeps a dead pod. When the agent works but fails at this release, DEL fails and the runtime retries.
@@ -16,7 +16,7 @@ use crate::job::Job;
 use crate::log::Log;
 use crate::netconf::NetConf;
 use crate::request::{DelRequest, Subject};
-use crate::wiring::{self, Flows};
+use crate::wiring;
 use spur_wire::{RefusalKind, SpooledRelease, VERSION};
 use std::net::IpAddr;
 use std::path::Path;
@@ -26,7 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) struct Released {
     /// The addresses that the agent took.
     addresses: Vec<IpAddr>,
-    /// The agent deletes what is detached, and the flows that are left.
+    /// The agent deletes what is detached, and the flows.
     agent_reaps: bool,
 }
 
@@ -34,8 +34,6 @@ pub(crate) fn del(request: &DelRequest, job: &Job<'_>) -> Result<(), Failure> {
     job.pass(Point::Detach)?;
     // An address that is still reachable would be a second pod's, too, once it is released.
     let detached = wiring::detach(&request.subject, job.log).map_err(Failure::Unwire)?;
-    job.pass(Point::Forget)?;
-    wiring::forget_flows(&detached.addresses, Flows::Own, job.log);
     let outcome = release(&request.conf, &request.subject, job);
     if outcome.as_ref().is_ok_and(|released| released.agent_reaps) {
         return Ok(());
@@ -47,7 +45,8 @@ pub(crate) fn del(request: &DelRequest, job: &Job<'_>) -> Result<(), Failure> {
     // The veth may have gone with its namespace before we came; only the agent knows its address then.
     let mut addresses = detached.addresses;
     addresses.extend(outcome?.addresses);
-    wiring::forget_flows(&addresses, Flows::All, job.log);
+    job.pass(Point::Forget)?;
+    wiring::forget_flows(&addresses, job.log);
     Ok(())
 }
 

@@ -28,8 +28,6 @@ pub enum Point {
     GiveBack,
     /// DEL detaches the pod.
     Detach,
-    /// DEL lets the kernel forget the address's flows.
-    Forget,
     /// DEL, or ADD that undoes, tells the agent.
     Release,
     /// The agent took the release; what is in the spool of it goes.
@@ -38,6 +36,8 @@ pub enum Point {
     Spool,
     /// DEL deletes the pair itself, because no agent does.
     Unlink,
+    /// DEL lets the kernel forget the address's flows itself, because no agent does.
+    Forget,
 }
 
 /// Asked before each point whether it may be passed; what answers `false` fails there.

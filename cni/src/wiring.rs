@@ -181,25 +181,13 @@ fn take_apart_by_mac(
     take(host, &removal).map_err(WiringError::Remove)
 }
 
-/// Which flows the kernel forgets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flows {
-    /// Those from and to the address itself, which is quick.
-    Own,
-    /// Those that were translated to it, too: for these the kernel lists its whole table.
-    All,
-}
-
 /// Makes the kernel forget the flows of addresses that are given back: their next owner must not meet them. The cooldown keeps
 /// the addresses from a next owner for a while, so a failure is worth a warning and no more.
-pub(crate) fn forget_flows(addresses: &[IpAddr], flows: Flows, log: &Log) {
+pub(crate) fn forget_flows(addresses: &[IpAddr], log: &Log) {
     if addresses.is_empty() {
         return;
     }
-    let forgotten = Conntrack::open().and_then(|mut conntrack| match flows {
-        Flows::Own => conntrack.delete_untranslated(addresses),
-        Flows::All => conntrack.delete_addresses(addresses),
-    });
+    let forgotten = Conntrack::open().and_then(|mut conntrack| conntrack.delete_addresses(addresses));
     if let Err(error) = forgotten {
         log.warn(format_args!("flows of {addresses:?} stay known: {error}: {}", causes(&error)));
     }

@@ -79,12 +79,9 @@ impl Conntrack {
         self.delete_untranslated(addresses)
     }
 
-    /// Deletes every entry whose original source or destination is one of the addresses. Quick: the kernel searches, and takes no
-    /// lock per bucket of its table, as it does when it lists (10 to 20 ms for a table of usual size, however empty).
-    ///
-    /// # Errors
-    /// As [`Conntrack::delete_addresses`].
-    pub fn delete_untranslated(&mut self, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
+    /// Deletes every entry whose original source or destination is one of the addresses. The kernel walks its table, but takes no lock
+    /// per bucket, as it does when it lists: 0.15 ms per request for an empty table of usual size instead of 10 to 20.
+    fn delete_untranslated(&mut self, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
         let by_original = addresses
             .iter()
             .flat_map(|address| [delete(*address, End::Source), delete(*address, End::Destination)]);

@@ -131,7 +131,7 @@ fn c23_the_points_are_all_that_add_and_del_do() {
     assert_eq!(points, expected);
     let (ran, points) = bench.run("DEL", "");
     ran.assert_silent_success();
-    assert_eq!((points.first().unwrap().as_str(), points.last().unwrap().as_str()), ("Detach", "Unlink"));
+    assert_eq!((points.first().unwrap().as_str(), points.last().unwrap().as_str()), ("Detach", "Forget"));
     bench.assert_nothing_left("ADD and DEL");
 }
 

@@ -124,6 +124,8 @@ where
         watch::channel(Phase::Starting { reason: "reading the instance metadata".to_owned() });
     let grants = Arc::new(Grants::of(&books.record, world.clock));
     let reaper = Arc::new(Reaper::new(Arc::clone(&world.kernel), Arc::clone(&grants)));
+    // An agent that was killed after a release may not have come to their flows.
+    reaper.call(&books.record.cooling.keys().copied().collect::<Vec<_>>());
     let answers = Answers {
         phase: phase_seen,
         grants: Arc::clone(&grants),
