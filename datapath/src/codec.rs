@@ -106,10 +106,9 @@ impl Message {
     }
 
     /// Asks for an acknowledgement.
-    pub(crate) fn acknowledged(mut self) -> Self {
+    pub(crate) fn acknowledge(&mut self) {
         let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | F_ACK;
         self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
-        self
     }
 
     /// Bytes so far.

@@ -180,7 +180,7 @@ pub fn add(
 ) -> Result<Wired, Box<AddFailure>> {
     let untouched = |error| Box::new(AddFailure { error, undo: None });
     let wire = |cause| PodError::Wire { name: wiring.pod_name.clone(), cause };
-    let mut pod = Netlink::open_in(pod_ns).map_err(|cause| untouched(wire(cause)))?;
+    let mut pod = open_pod(pod_ns, wire).map_err(untouched)?;
     create_veth(host, &mut pod, pod_ns, wiring, &mut *gate).map_err(untouched)?;
     configure(host, &mut pod, wiring, gate).map_err(|error| {
         let undo = if gate(Step::Undo) {
@@ -192,6 +192,15 @@ pub fn add(
     })
 }
 
+/// A socket in the pod's namespace, which must not be the caller's own.
+fn open_pod(pod_ns: &NetNs, wire: impl Fn(NetlinkError) -> PodError) -> Result<Netlink, PodError> {
+    let home = NetNs::current().map_err(|cause| wire(NetlinkError::Namespace(cause)))?;
+    if home.is_same(pod_ns) {
+        return Err(PodError::HostNamespace { netns: pod_ns.path().display().to_string() });
+    }
+    Netlink::open_visiting(pod_ns, &home).map_err(wire)
+}
+
 fn create_veth(
     host: &mut Netlink,
     pod: &mut Netlink,
@@ -201,9 +210,6 @@ fn create_veth(
 ) -> Result<(), PodError> {
     let wire = |cause| PodError::Wire { name: wiring.pod_name.clone(), cause };
     let netns = || pod_ns.path().display().to_string();
-    if NetNs::current().is_ok_and(|own| own.is_same(pod_ns)) {
-        return Err(PodError::HostNamespace { netns: netns() });
-    }
     if !gate(Step::CreateVeth) {
         return Err(PodError::Stopped(Step::CreateVeth));
     }
@@ -268,7 +274,7 @@ fn configure(
     run_steps(host, host_steps(wiring, host_link), gate, wire)?;
     // The pod's end got its carrier just now, and sends nothing before the kernel's link watch has seen that (milliseconds,
     // more under load). Asking for the link makes the kernel look at once (Linux 6.8), so the pod's first packet is not lost.
-    pod.index_of(&wiring.pod_name).map_err(wire)?;
+    pod.link_by_name(&wiring.pod_name).map_err(wire)?;
     Ok(Wired { host_link, pod_link })
 }
 

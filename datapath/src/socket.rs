@@ -1,4 +1,7 @@
-//! A blocking netlink socket of any protocol: send requests, collect acknowledgements, dump.
+//! A blocking netlink socket of any protocol: send requests, collect answers, dump.
+//!
+//! The kernel handles the messages of one `send` in order and answers a refused one whether asked to or not, so only the last of a
+//! chunk asks for an acknowledgement: when it is there, all the others have been handled.
 //!
 //! Rules that hold for every caller: answers are matched by sequence number and others are skipped; an interrupted dump
 //! (`NLM_F_DUMP_INTR`, `EINTR`, `ENOBUFS`) is repeated from its start, some times; the kernel's own words (`NLMSGERR_ATTR_MSG`)
@@ -12,6 +15,7 @@ pub use error::NetlinkError;
 use crate::codec::{Attributes, F_DUMP, HEADER, Message, Received, split, text, u16_at, u32_at};
 use crate::netns::NetNs;
 use netlink_sys::SocketAddr;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::io;
@@ -20,11 +24,11 @@ use std::time::Duration;
 
 /// The kernel answers while it handles `send`; only a lost answer takes this long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Room for the acknowledgements of a whole chunk and for bursts of notifications. Not memory, a limit.
+/// Room for the refusals of a whole chunk and for bursts of notifications. Not memory, a limit.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// What a chunk of requests may weigh: below the smallest default send buffer.
 const CHUNK_BYTES: usize = 32 << 10;
-/// Requests per chunk, so that their acknowledgements fit even a default receive buffer (300 do not).
+/// Requests per chunk, so that their refusals fit even a default receive buffer (300 do not).
 const CHUNK_REQUESTS: usize = 64;
 /// How often a dump is started again before somebody else's changes are called an error.
 const DUMP_ATTEMPTS: usize = 16;
@@ -81,6 +85,11 @@ impl Socket {
         ns.run(|| Self::open(protocol)).map_err(NetlinkError::Namespace)?
     }
 
+    /// The same without a thread; the calling one is in `home` before and after.
+    pub(crate) fn open_visiting(protocol: isize, ns: &NetNs, home: &NetNs) -> Result<Self, NetlinkError> {
+        ns.visit(home, || Self::open(protocol)).map_err(NetlinkError::Namespace)?
+    }
+
     fn make(protocol: isize) -> io::Result<Self> {
         let mut inner = netlink_sys::Socket::new(protocol)?;
         inner.bind(&SocketAddr::new(0, 0))?;
@@ -100,7 +109,7 @@ impl Socket {
             rustix::net::sockopt::Timeout::Recv,
             Some(PATIENCE),
         )?;
-        Ok(Self { inner, sequence: 0, buffer: vec![0; DATAGRAM], send_buffer: 0 })
+        Ok(Self { inner, sequence: 0, buffer: Vec::with_capacity(DATAGRAM), send_buffer: 0 })
     }
 
     /// Listens to a multicast group; nothing is asked on such a socket, and it waits without end.
@@ -111,7 +120,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Sends all requests, a chunk per `send`, and collects one answer each, in order. Every chunk is sent even when an
+    /// Sends all requests, a chunk per `send`, and tells what became of each, in order. Every chunk is sent even when an
     /// earlier request was refused.
     pub(crate) fn ask_all(&mut self, asks: Vec<Ask>) -> Result<Vec<Done>, NetlinkError> {
         let mut done = Vec::with_capacity(asks.len());
@@ -131,31 +140,33 @@ impl Socket {
         Ok(done)
     }
 
-    fn ask_chunk(&mut self, chunk: Vec<Ask>, done: &mut Vec<Done>) -> Result<(), NetlinkError> {
+    fn ask_chunk(&mut self, mut chunk: Vec<Ask>, done: &mut Vec<Done>) -> Result<(), NetlinkError> {
+        let Some(last) = chunk.last_mut() else { return Ok(()) };
+        last.message.acknowledge();
+        let what = last.what.clone();
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
         for ask in &chunk {
             self.sequence = self.sequence.wrapping_add(1);
-            if !ask.message.clone().acknowledged().finish_into(self.sequence, &mut bytes) {
+            if !ask.message.finish_into(self.sequence, &mut bytes) {
                 return Err(NetlinkError::TooLong { what: ask.what.clone() });
             }
         }
         self.send(&bytes).map_err(|cause| NetlinkError::Send { what: chunk[0].what.clone(), cause })?;
-        let mut answers: Vec<Option<Done>> = chunk.iter().map(|_| None).collect();
-        let mut missing = chunk.len();
-        while missing > 0 {
-            let waiting_for = answers.iter().position(Option::is_none).unwrap_or_default();
-            for received in self.receive(&chunk[waiting_for].what)? {
+        let mut answers: Vec<Done> = chunk.iter().map(|_| Ok(true)).collect();
+        let mut ended = false;
+        while !ended {
+            for received in self.receive(&what)? {
                 let at = received.sequence.wrapping_sub(first) as usize;
-                if let (NLMSG_ERROR, Some(slot @ None), Some(ask)) =
+                if let (NLMSG_ERROR, Some(answer), Some(ask)) =
                     (received.kind, answers.get_mut(at), chunk.get(at))
                 {
-                    *slot = Some(judge(ask, &received));
-                    missing -= 1;
+                    *answer = judge(ask, &received);
+                    ended |= at + 1 == chunk.len();
                 }
             }
         }
-        done.extend(answers.into_iter().flatten());
+        done.append(&mut answers);
         Ok(())
     }
 
@@ -286,7 +297,9 @@ impl Socket {
     pub(crate) fn receive(&mut self, what: &str) -> Result<Vec<Received>, NetlinkError> {
         let failed = |cause: io::Error| NetlinkError::Receive { what: what.to_owned(), cause };
         let length = loop {
-            match rustix::net::recv(&self.inner, &mut self.buffer[..], RecvFlags::TRUNC) {
+            // Not zeroed before: sixteen pages would be touched for an answer of 36 bytes.
+            self.buffer.clear();
+            match rustix::net::recv(&self.inner, spare_capacity(&mut self.buffer), RecvFlags::TRUNC) {
                 Ok((_, length)) => break length,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(failed(errno.into())),

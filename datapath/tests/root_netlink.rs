@@ -139,7 +139,9 @@ fn rules_and_neighbours_round_trip() {
     let rules = [
         RuleSpec::all(RulePriority::new(512), table),
         RuleSpec::marked(RulePriority::new(1101), Mark { value: 1, mask: 0x7f }, table),
+        RuleSpec::marked(RulePriority::new(1102), Mark { value: 0, mask: 0x7f }, table),
         RuleSpec::from_source(RulePriority::new(1201), net("10.0.1.5/32"), table),
+        RuleSpec::from_source(RulePriority::new(1202), net("0.0.0.0/32"), table),
         RuleSpec::from_interface(RulePriority::new(1301), name("outer0"), table),
     ];
     for rule in &rules {
@@ -295,4 +297,35 @@ fn sysctls_are_those_of_the_namespace() {
     assert_eq!(a.exec("cat /proc/sys/net/ipv4/conf/lo/rp_filter").trim(), "2");
     let error = sysctl::write(&a.ns, &[(missing, "1".into())]).unwrap_err();
     assert!(error.to_string().contains("net/ipv4/conf/nothing0/rp_filter"), "{error}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn of_a_batch_each_refusal_is_told_at_its_place() {
+    let a = TestNs::new("a");
+    let mut netlink = a.netlink();
+    let rule = |priority| RuleSpec::all(RulePriority::new(priority), TableId::new(5001));
+    let batch = [512, 513, 512, 513, 514].map(|priority| Request::add_rule(&rule(priority)));
+    let mut batch: Vec<_> = batch.into();
+    batch[3] = batch[3].clone().or_exists();
+    let done = netlink.run_each(batch).unwrap();
+    assert!(matches!(done[..], [Ok(true), Ok(true), Err(_), Ok(false), Ok(true)]), "{done:?}");
+    assert_eq!(done[2].as_ref().unwrap_err().errno(), Some(Errno::EXIST));
+    // More than fit one chunk, and the last of a chunk is refused.
+    let many: Vec<_> = (0..200).map(|number| Request::add_rule(&rule(600 + number % 64))).collect();
+    let done = netlink.run_each(many).unwrap();
+    assert!(done.iter().enumerate().all(|(at, done)| done.is_ok() == (at < 64)), "{done:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_visitor_of_a_namespace_is_home_again_on_every_path() {
+    let a = TestNs::new("a");
+    let home = NetNs::current().unwrap();
+    let seen = a.ns.visit(&home, || NetNs::current().unwrap().id().unwrap()).unwrap();
+    assert_eq!(seen, a.ns.id().unwrap());
+    assert!(NetNs::current().unwrap().is_same(&home));
+    let visit = || a.ns.visit(&home, || panic!("inside")).unwrap();
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(visit)).is_err());
+    assert!(NetNs::current().unwrap().is_same(&home));
 }

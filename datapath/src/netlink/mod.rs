@@ -86,6 +86,14 @@ impl Netlink {
         Ok(Self { socket: Socket::open_in(NETLINK_ROUTE, ns)? })
     }
 
+    /// A socket in `ns`, opened by the calling thread, which is in `home` before and after: see [`NetNs::visit`].
+    ///
+    /// # Errors
+    /// As [`Netlink::open_in`].
+    pub fn open_visiting(ns: &NetNs, home: &NetNs) -> Result<Self, NetlinkError> {
+        Ok(Self { socket: Socket::open_visiting(NETLINK_ROUTE, ns, home)? })
+    }
+
     /// Runs one request: `true` when something changed, `false` when it was so already (lenient requests only).
     ///
     /// # Errors
@@ -306,14 +314,15 @@ impl Netlink {
         self.run(Request::remove_neighbour(spec).or_gone())
     }
 
-    /// The index of the link of that name, which must exist.
+    /// The index of the link of that name, which must exist. By ioctl, which any socket understands: neither all that is known of the link
+    /// is written and read, nor is the lock of all network configuration (RTNL) waited for.
     ///
     /// # Errors
     /// `ENODEV` when it does not.
     pub fn index_of(&mut self, name: &IfName) -> Result<LinkIndex, NetlinkError> {
-        let what = format!("find interface {name}");
-        let found = self.link_by_name(name)?;
-        found.map(|link| link.index).ok_or(NetlinkError::Refused { what, detail: None, errno: Errno::NODEV })
+        rustix::net::netdevice::name_to_index(&self.socket, name.as_str()).map(LinkIndex).map_err(|errno| {
+            NetlinkError::Refused { what: format!("find interface {name}"), detail: None, errno }
+        })
     }
 }
 

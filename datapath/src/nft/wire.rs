@@ -159,8 +159,8 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn commit(mut self, socket: &mut Socket, what: &str) -> Result<(), NetlinkError> {
-        if let Some(last) = self.messages.pop() {
-            self.messages.push(last.acknowledged());
+        if let Some(last) = self.messages.last_mut() {
+            last.acknowledge();
         }
         self.frame(BATCH_END);
         socket.transact(what, &self.messages, &self.names)
