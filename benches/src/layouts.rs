@@ -8,7 +8,7 @@
 use crate::node::OwnNetns;
 use anyhow::{Context, Result};
 use ipnet::IpNet;
-use spur_datapath::layout::{EniOrdinal, PODS_RULE, PODS_TABLE, PRIMARY_MARK, PRIMARY_RULE};
+use spur_datapath::layout::{EniOrdinal, PODS_RULE, PODS_TABLE, PRIMARY_MARK, PRIMARY_RULE, shortcut_rules};
 use spur_datapath::netlink::{AddressSpec, LinkChange, Netlink, Request, RouteSpec, RuleSpec, VethSpec};
 use spur_datapath::pod::{self, PodWiring};
 use spur_datapath::sysctl::{self, SysctlKey};
@@ -26,7 +26,7 @@ const TO_POD: RulePriority = RulePriority::new(512);
 const FROM_POD: RulePriority = RulePriority::new(1536);
 
 /// The router's own address, outside of the pods' ranges: the preferred source of routes to pods, as on a node.
-const OWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 79, 0, 1));
+const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 
 /// Every pod's MTU.
 const MTU_BYTES: u32 = 1500;
@@ -148,7 +148,7 @@ fn uplink(kernel: &mut Netlink) -> Result<LinkIndex> {
     kernel.set_link(&peer_name, &up)?;
     kernel.set_link(&"lo".parse::<IfName>()?, &up)?;
     let link = kernel.index_of(&name)?;
-    kernel.ensure_address(&AddressSpec::new(link, OWN_ADDRESS.into()))?;
+    kernel.ensure_address(&AddressSpec::new(link, IpAddr::V4(OWN_ADDRESS).into()))?;
     kernel.ensure_route(&RouteSpec::on_link(TableId::MAIN, default_route(), link))?;
     Ok(link)
 }
@@ -163,7 +163,7 @@ fn wire(kernel: &mut Netlink, router: &Router, pod: &OwnNetns, index: u32) -> Re
         addresses: vec![pod_address(index).into()],
         mtu_bytes: MTU_BYTES,
         pods_table: router.pods_table(),
-        node_address: OWN_ADDRESS,
+        node_address: OWN_ADDRESS.into(),
         queues: 1,
     };
     pod::add(kernel, &pod.netns, &wiring, &mut pod::every_step).context("wire a pod to the router")?;
@@ -176,7 +176,7 @@ fn other_pods(router: &Router, elsewhere: LinkIndex) -> Vec<Request> {
         .filter(|index| ![router.sender_index(), router.receiver_index()].contains(index))
         .map(|index| {
             let mut route = RouteSpec::on_link(router.pods_table(), host(pod_address(index)), elsewhere);
-            route.source = Some(OWN_ADDRESS);
+            route.source = Some(OWN_ADDRESS.into());
             Request::add_route(&route)
         })
         .collect()
@@ -187,7 +187,8 @@ fn pods_table(pods: u32, elsewhere: LinkIndex) -> Vec<Request> {
         Request::add_rule(&RuleSpec::all(PODS_RULE, PODS_TABLE)),
         Request::add_rule(&RuleSpec::marked(PRIMARY_RULE, PRIMARY_MARK, TableId::MAIN)),
     ];
-    // The primary ENI has no rules of its own.
+    requests.extend(shortcut_rules(OWN_ADDRESS).iter().map(Request::add_rule));
+    // The primary ENI has no other rules of its own.
     for ordinal in (1..pods.div_ceil(PODS_PER_ENI)).filter_map(|number| EniOrdinal::new(number).ok()) {
         let own = Ipv4Addr::new(10, 78, 0, ordinal.number());
         requests.push(Request::add_rule(&RuleSpec::marked(

@@ -5,10 +5,14 @@
 //! |---|---|---|
 //! | 512 | from all | [`PODS_TABLE`] |
 //! | 1024 | fwmark [`PRIMARY_MARK`] | main |
+//! | 1090 | no ENI's fwmark, no source yet | main |
+//! | 1091 | no ENI's fwmark, from the primary ENI's address | main |
 //! | 1100 + n | fwmark of ENI n | 5000 + n |
 //! | 1200 + n | from ENI n's own address | 5000 + n |
 
+use crate::netlink::RuleSpec;
 use crate::{Mark, RulePriority, TableId};
+use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 
 /// `rtm_protocol`, `FRA_PROTOCOL` and `IFA_PROTO` of everything of ours: not in use by any daemon in iproute2's list.
@@ -20,6 +24,13 @@ pub const PODS_TABLE: TableId = TableId::new(5000);
 pub const PODS_RULE: RulePriority = RulePriority::new(512);
 /// Packets of flows through the primary ENI.
 pub const PRIMARY_RULE: RulePriority = RulePriority::new(1024);
+/// What the node itself sends and what has no source address yet. Such a packet would end in main after all rules of ENIs, too; here
+/// it does not pass them one by one.
+pub const UNBOUND_RULE: RulePriority = RulePriority::new(1090);
+/// What the node itself sends from its primary address; as [`UNBOUND_RULE`].
+pub const NODE_RULE: RulePriority = RulePriority::new(1091);
+/// The mark of what no ENI was chosen for.
+pub const NO_ENI_MARK: Mark = Mark { value: 0, mask: ENI_MASK };
 /// The mark of flows through the primary ENI (kept in the conntrack mark): those that came in by it for the host's own address, and
 /// those that are translated to its address. The bit that the VPC CNI uses, too.
 pub const PRIMARY_MARK: Mark = Mark { value: 0x80, mask: 0x80 };
@@ -105,6 +116,15 @@ impl std::fmt::Display for EniOrdinal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ENI {}", self.0)
     }
+}
+
+/// The rules that keep the node's own packets from passing two rules per ENI on their way to main.
+#[must_use]
+pub fn shortcut_rules(primary: Ipv4Addr) -> [RuleSpec; 2] {
+    [(UNBOUND_RULE, Ipv4Addr::UNSPECIFIED), (NODE_RULE, primary)].map(|(priority, source)| RuleSpec {
+        mark: Some(NO_ENI_MARK),
+        ..RuleSpec::from_source(priority, Ipv4Net::from(source).into(), TableId::MAIN)
+    })
 }
 
 /// True when the table is one that only Spur writes: the pods' or an ENI's.

@@ -157,7 +157,11 @@ pub(super) fn decode(payload: &[u8]) -> Option<RuleSpec> {
     let prefix = |kind, length: u8| -> Option<IpNet> {
         IpNet::new(address(family, attributes.find(kind)?)?, length).ok()
     };
-    let mark = number(FRA_FWMARK).map(|value| Mark { value, mask: number(FRA_FWMASK).unwrap_or(u32::MAX) });
+    // A value of 0 is not shown, nor is no mask.
+    let mark = match (number(FRA_FWMARK), number(FRA_FWMASK)) {
+        (None, None) => None,
+        (value, mask) => Some(Mark { value: value.unwrap_or(0), mask: mask.unwrap_or(u32::MAX) }),
+    };
     Some(RuleSpec {
         priority: RulePriority::new(number(FRA_PRIORITY).unwrap_or_default()),
         ipv6: family == AF_INET6,

@@ -138,7 +138,7 @@ impl NodePlan {
         plan.set_links(&present);
         let addresses: Vec<_> = present.iter().map(|(eni, link)| own_address(eni, link)).collect();
         let routes: Vec<_> = present.iter().flat_map(|(eni, link)| eni_routes(eni, link)).collect();
-        let rules = wanted_rules(&present);
+        let rules = wanted_rules(wanted.primary.address, &present);
         plan.add(observed, &addresses, &routes, &rules);
         plan.update_table(observed, guard::ipv6_table());
         if let Some(primary) = primary {
@@ -298,11 +298,12 @@ fn eni_routes(eni: &SecondaryEni, link: &Link) -> [RouteSpec; 2] {
     [RouteSpec::on_link(table, gateway.into(), link.index), default]
 }
 
-fn wanted_rules(present: &[(&SecondaryEni, &Link)]) -> Vec<RuleSpec> {
+fn wanted_rules(primary: Ipv4Addr, present: &[(&SecondaryEni, &Link)]) -> Vec<RuleSpec> {
     let mut rules = vec![
         RuleSpec::all(layout::PODS_RULE, layout::PODS_TABLE),
         RuleSpec::marked(layout::PRIMARY_RULE, layout::PRIMARY_MARK, TableId::MAIN),
     ];
+    rules.extend(layout::shortcut_rules(primary));
     for (eni, _) in present {
         let (ordinal, table) = (eni.ordinal, eni.ordinal.table());
         let own = Ipv4Net::from(eni.address.addr());
