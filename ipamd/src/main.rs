@@ -35,8 +35,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, reload};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Threads of the runtime: the agent waits far more than it computes, and nodes are small.
-const WORKERS: usize = 2;
+/// Threads for what blocks: the store's commits, reads of the kernel, the deletion of veths, name lookups. More would only be more
+/// stacks and heaps.
+const BLOCKING_THREADS: usize = 6;
 /// What blocking work may take to end after the agent is done; none of it is needed any more.
 const LAST_WORK: Duration = Duration::from_millis(500);
 /// A pass of collecting is in no hurry: it rather waits for its turn than leaves something for the next pass.
@@ -113,7 +114,12 @@ fn with_config(
         Err(error) => return fail(&error, 2),
     };
     let set_level = start_logs(config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    // One thread: the agent waits far more than it computes, and a request that is handed from worker to worker waits each time
+    // until the processor has come round to the next.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
