@@ -10,7 +10,7 @@ use spur_wire::{DEFAULT_SOCKET, DEFAULT_SPOOL};
 type Key = (&'static str, &'static str, &'static str, &'static str);
 
 /// All keys that mean something to the plugin.
-const KEYS: [Key; 14] = [
+const KEYS: [Key; 15] = [
     (
         "cniVersion",
         "string",
@@ -36,6 +36,12 @@ const KEYS: [Key; 14] = [
         "`nameservers`, `domain`, `search`, `options`: handed to the runtime in the result.",
     ),
     ("runtimeConfig.dns", "object", "none", "`servers`, `searches`, `options` of the pod; replaces `dns`."),
+    (
+        "runtimeConfig.mac",
+        "MAC address",
+        "none",
+        "Hardware address of the pod's interface; used where `capabilities` has `mac: true`.",
+    ),
     ("ipam", "object", "none", "Must be empty: the agent is the only source of addresses (code 2)."),
     (
         "ipMasq",

@@ -9,6 +9,7 @@ use crate::names::NetworkName;
 use crate::result::Dns;
 use crate::version::{SpecVersion, VersionError, is_version};
 use serde_json::{Map, Value};
+use spur_datapath::MacAddr;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(crate) struct NetConf {
     pub(crate) spool_dir: PathBuf,
     pub(crate) timeout: Duration,
     pub(crate) dns: Dns,
+    /// What the runtime wants the pod's interface to have, where that capability is declared.
+    pub(crate) mac: Option<MacAddr>,
     /// The whole object, for the verbs that need more.
     pub(crate) raw: Map<String, Value>,
 }
@@ -76,6 +79,7 @@ pub(crate) fn parse(object: Map<String, Value>, mistakes: &mut Vec<Mistake>) -> 
     let (socket, spool_dir) = (keys.socket(), keys.path("spoolDir"));
     let timeout = keys.timeout();
     let (dns, runtime_dns) = (keys.dns(), keys.runtime_dns());
+    let mac = keys.runtime_mac();
     keys.level("logLevel");
     keys.path("logFile");
     keys.refuse_unsupported();
@@ -89,6 +93,7 @@ pub(crate) fn parse(object: Map<String, Value>, mistakes: &mut Vec<Mistake>) -> 
         spool_dir: spool_dir.unwrap_or_else(|| spur_wire::DEFAULT_SPOOL.into()),
         timeout,
         dns: runtime_dns.unwrap_or(dns),
+        mac,
         raw: object,
     })
 }
@@ -221,6 +226,20 @@ impl<'a> Keys<'a> {
             search: self.texts("runtimeConfig.dns.searches", dns.get("searches")),
             options: self.texts("runtimeConfig.dns.options", dns.get("options")),
         })
+    }
+
+    /// Who does not declare the capability passes the key on for another plugin.
+    fn runtime_mac(&mut self) -> Option<MacAddr> {
+        if self.value("capabilities")?.get("mac")? != true {
+            return None;
+        }
+        let value = self.value("runtimeConfig")?.get("mac").filter(|mac| !mac.is_null())?;
+        let mac: Option<MacAddr> = value.as_str().and_then(|text| text.parse().ok());
+        let usable = mac.filter(|mac| mac.is_unicast());
+        if usable.is_none() {
+            self.refuse("runtimeConfig.mac", value, "expected the hardware address of one interface");
+        }
+        usable
     }
 
     fn domain(&mut self, value: Option<&Value>) -> Option<String> {

@@ -52,7 +52,7 @@ pub(crate) fn plan(request: &AddRequest, grant: &AddReply) -> Result<Wiring, Wir
     let (container_id, if_name) = (request.subject.container_id.as_str(), request.subject.if_name.as_str());
     Ok(Wiring(PodWiring {
         pod_name: request.subject.if_name.clone(),
-        pod_mac: names::pod_mac(container_id, if_name),
+        pod_mac: request.conf.mac.unwrap_or_else(|| names::pod_mac(container_id, if_name)),
         host_name: request.subject.host_if_name(),
         host_mac: names::host_mac(container_id, if_name),
         addresses: grant.addresses.clone(),

@@ -361,6 +361,32 @@ fn c31_runtime_config_is_honoured_or_ignored_but_no_error() {
 
 #[test]
 #[ignore = "needs root"]
+fn c31_a_hardware_address_that_the_runtime_wants_is_the_pods() {
+    let (node, pod) = (Node::new(), Namespace::new());
+    let (agent, _) = FakeAgent::honest();
+    let before = (node.ns.snapshot(), pod.snapshot());
+    let mac = "02:00:00:00:00:4a";
+    let wish = |conf: &mut Value| {
+        conf["capabilities"] = json!({"mac": true});
+        conf["runtimeConfig"] = json!({"mac": mac});
+    };
+    let result = node.run(&agent.invocation("ADD", "c1", pod.path()).edit(wish)).result();
+    assert_eq!(result["interfaces"][1]["mac"], mac);
+    assert_eq!(pod.ip(&["link", "show", "eth0"])[0]["address"], mac);
+    // The host's permanent neighbour has it, too.
+    assert_pod_works(&node, &pod, "eth0", &result);
+    let check = agent.invocation("CHECK", "c1", pod.path()).edit(|conf| {
+        wish(conf);
+        conf["prevResult"] = result;
+    });
+    node.run(&check).assert_silent_success();
+    node.run(&agent.invocation("DEL", "c1", pod.path()).edit(wish)).assert_silent_success();
+    before.0.assert_same(&node.ns);
+    before.1.assert_same(&pod);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn c32_del_leaves_namespaces_as_they_were_and_releases() {
     let (node, pod) = (Node::new(), Namespace::new());
     let (agent, pool) = FakeAgent::honest();

@@ -87,6 +87,12 @@ impl MacAddr {
     pub const fn octets(self) -> [u8; 6] {
         self.0
     }
+
+    /// False for groups, broadcast and zero, which no interface may have.
+    #[must_use]
+    pub const fn is_unicast(self) -> bool {
+        self.0[0] & 1 == 0 && !matches!(self.0, [0, 0, 0, 0, 0, 0])
+    }
 }
 
 impl FromStr for MacAddr {

@@ -97,6 +97,25 @@ fn the_runtime_decides_about_names_of_the_pod() {
 }
 
 #[test]
+fn the_runtime_decides_about_the_hardware_address_if_that_is_declared() {
+    let mac = |capabilities: &str, mac: &str| {
+        let extra = format!(r#","capabilities":{capabilities},"runtimeConfig":{{"mac":{mac}}}"#);
+        parsed(&with(&extra)).map(|conf| conf.mac.map(|mac| mac.to_string()))
+    };
+    let declared = r#"{"mac":true}"#;
+    assert_eq!(mac(declared, r#""02:00:00:00:00:4A""#).unwrap().as_deref(), Some("02:00:00:00:00:4a"));
+    assert_eq!(mac(declared, "null").unwrap(), None);
+    for undeclared in ["{}", "null", r#"{"mac":false}"#] {
+        assert_eq!(mac(undeclared, r#""02:00:00:00:00:4a""#).unwrap(), None, "{undeclared}");
+    }
+    for odd in [r#""x""#, "7", r#""01:00:5e:00:00:01""#, r#""ff:ff:ff:ff:ff:ff""#, r#""00:00:00:00:00:00""#] {
+        let mistakes = mac(declared, odd).unwrap_err();
+        assert_eq!((mistakes.len(), mistakes[0].code()), (1, Code::InvalidConfig), "{odd}");
+        assert!(mistakes[0].to_string().contains("runtimeConfig.mac"), "{}", mistakes[0]);
+    }
+}
+
+#[test]
 fn the_echoed_version_is_the_callers_if_it_is_one() {
     for (text, echoed) in [
         ("{}", "0.1.0"),
