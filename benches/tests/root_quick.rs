@@ -1,7 +1,9 @@
 //! The bench cannot rot: a quick run of all of it, as the command does it, and a look at what it wrote. Whether goals are
 //! met is not asked here: a few rounds on a busy machine say nothing about that.
 
-use std::process::Command;
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 #[test]
 #[ignore = "needs root"]
@@ -23,10 +25,30 @@ fn a_quick_run_measures_everything_and_leaves_nothing_behind() {
     assert_eq!(plot.matches("<g transform").count(), 6, "six panels");
     assert!(plot.ends_with("</svg>\n") && !plot.contains("NaN"));
 
-    let left: Vec<_> = std::fs::read_dir("/run/netns")
-        .unwrap()
+    assert_eq!(left_behind(&prefix), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interrupted_run_leaves_nothing_behind() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spur-bench"));
+    let mut child =
+        command.args(["--verbs", "2", "--rounds", "100000"]).stdout(Stdio::piped()).spawn().unwrap();
+    let prefix = format!("spur-bench-{}", child.id());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let measuring = lines.find(|line| line.as_ref().unwrap().contains("ADD and DEL with 2 pods"));
+    assert!(measuring.is_some(), "it does not get as far as measuring");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(1), "it ends in order: {status}");
+    assert_eq!(left_behind(&prefix), Vec::<String>::new());
+}
+
+/// Namespaces that begin so.
+fn left_behind(prefix: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/run/netns").unwrap();
+    entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with(&prefix))
-        .collect();
-    assert!(left.is_empty(), "namespaces stay: {left:?}");
+        .filter(|name| name.starts_with(prefix))
+        .collect()
 }
