@@ -267,15 +267,19 @@ impl Unusable {
 /// When the file cannot be read, or is not a store that this agent would use.
 pub fn peek<T>(path: &Path, decode: impl Fn(&Rows) -> Result<T, String>) -> Result<T, PeekError> {
     let bytes = fs::read(path).map_err(|cause| PeekError::Read(path.to_owned(), cause))?;
+    read_copy(&bytes, decode).map_err(|why| PeekError::Unusable(path.to_owned(), why))
+}
+
+/// Reads a store from its bytes; all that redb repairs, it repairs in memory.
+fn read_copy<T>(bytes: &[u8], decode: impl Fn(&Rows) -> Result<T, String>) -> Result<T, String> {
     let copy = InMemoryBackend::new();
-    let length = bytes.len() as u64;
-    let copied = copy.set_len(length).and_then(|()| copy.write(0, &bytes));
-    copied.map_err(|cause| PeekError::Read(path.to_owned(), cause))?;
+    let copied = copy.set_len(bytes.len() as u64).and_then(|()| copy.write(0, bytes));
+    copied.map_err(|error| error.to_string())?;
     let open = || Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(copy);
     match examine(open, decode) {
         Ok((_, contents)) => Ok(contents),
-        Err(Unusable::Contents(why)) => Err(PeekError::Unusable(path.to_owned(), why)),
-        Err(Unusable::File(error)) => Err(PeekError::Unusable(path.to_owned(), error.to_string())),
+        Err(Unusable::Contents(why)) => Err(why),
+        Err(Unusable::File(error)) => Err(error.to_string()),
     }
 }
 

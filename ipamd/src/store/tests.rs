@@ -1,7 +1,8 @@
 //! Tests of the store: round trips, one agent only, damage of every kind, batching.
 
 use super::*;
-use std::time::Instant;
+
+mod damage;
 
 fn open(dir: &Path) -> Result<(Store, Rows, Origin), StoreError> {
     Store::open(dir, |rows| Ok(rows.clone()))
@@ -141,88 +142,6 @@ fn a_newer_schema_is_set_aside_with_a_clear_word() {
     store.commit(&[put(Table::Assignments, "c", "d")]).unwrap();
     drop(store);
     assert_eq!(open(dir.path()).unwrap().2, Origin::Restored);
-}
-
-/// Numbers that look random and are the same in every run.
-fn random(seed: &mut u64) -> usize {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    usize::try_from(*seed >> 16).unwrap()
-}
-
-/// Opens a damaged copy: it must be as it was, or an earlier commit of it (redb falls back to the commit before when the last one
-/// is torn), or set aside; never a panic, never rows that nobody wrote.
-fn open_damaged(bytes: &[u8], whole: &Rows, what: &str) -> bool {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join(FILE), bytes).unwrap();
-    let started = Instant::now();
-    let (mut store, rows, origin) = open(dir.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert!(started.elapsed().as_secs() < 20, "{what}: took {:?}", started.elapsed());
-    for (key, value) in &rows {
-        assert_eq!(whole.get(key), Some(value), "{what}: a row that nobody wrote");
-    }
-    store.commit(&[put(Table::Assignments, "new", "row")]).unwrap_or_else(|error| panic!("{what}: {error}"));
-    drop(store);
-    let (_store, after, again) = open(dir.path()).unwrap();
-    assert_eq!(
-        (after.len(), again),
-        (rows.len() + 1, Origin::Restored),
-        "{what}: does not keep what it is given"
-    );
-    matches!(origin, Origin::SetAside { .. })
-}
-
-#[test]
-fn a_store_that_was_cut_short_never_stops_the_agent() {
-    let dir = tempfile::tempdir().unwrap();
-    let rows = filled(dir.path());
-    let bytes = fs::read(dir.path().join(FILE)).unwrap();
-    let mut seed = 11;
-    let mut set_aside = 0;
-    for _ in 0..60 {
-        let length = random(&mut seed) % bytes.len();
-        set_aside += u32::from(open_damaged(&bytes[..length], &rows, &format!("cut to {length}")));
-    }
-    for length in [1, 8, 9, 63, 64, 320, 4095, 4096, 4097] {
-        set_aside += u32::from(open_damaged(&bytes[..length], &rows, &format!("cut to {length}")));
-    }
-    assert!(set_aside > 0);
-}
-
-#[test]
-fn a_store_with_flipped_bits_never_stops_the_agent() {
-    let dir = tempfile::tempdir().unwrap();
-    let rows = filled(dir.path());
-    let bytes = fs::read(dir.path().join(FILE)).unwrap();
-    let mut seed = 12;
-    let mut set_aside = 0;
-    for round in 0..160 {
-        let mut damaged = bytes.clone();
-        // Half of the rounds hit the header, where a flip does the most harm.
-        let span = if round % 2 == 0 { 512 } else { damaged.len() };
-        let (at, bit) = (random(&mut seed) % span, random(&mut seed) % 8);
-        damaged[at] ^= 1 << bit;
-        set_aside += u32::from(open_damaged(&damaged, &rows, &format!("bit {bit} of byte {at} flipped")));
-    }
-    assert!(set_aside > 0);
-}
-
-#[test]
-fn a_store_full_of_garbage_or_torn_pages_never_stops_the_agent() {
-    let dir = tempfile::tempdir().unwrap();
-    let rows = filled(dir.path());
-    let bytes = fs::read(dir.path().join(FILE)).unwrap();
-    let mut seed = 13;
-    for text in ["x", "not a database at all", "redb"] {
-        assert!(open_damaged(text.repeat(5000).as_bytes(), &rows, text));
-    }
-    for _ in 0..40 {
-        let mut damaged = bytes.clone();
-        let page = random(&mut seed) % (damaged.len() / 4096) * 4096;
-        damaged[page..page + 4096].fill(0);
-        open_damaged(&damaged, &rows, &format!("page at {page} torn"));
-    }
 }
 
 #[test]
