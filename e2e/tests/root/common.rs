@@ -15,7 +15,8 @@ pub(crate) fn quick_spec(name: &str, nodes: u32) -> WorldSpec {
         instance_type: "m5.large".to_owned(),
         cni: BTreeMap::new(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
-        agent: BTreeMap::new(),
+        // What is surplus shall go back soon.
+        agent: BTreeMap::from([("settleSeconds", "2".to_owned())]),
     }
 }
 

@@ -12,4 +12,5 @@ mod first_pod;
 mod foreign;
 mod reload;
 mod status;
+mod store;
 mod torture;

@@ -16,6 +16,7 @@ mod handle;
 pub mod kernel;
 pub mod metadata;
 mod nodework;
+mod opening;
 mod placement;
 mod reaper;
 mod recovered;
@@ -36,7 +37,7 @@ use crate::config::{Config, Mode};
 use crate::conflist;
 use crate::server::{BindError, bind, serve};
 use crate::store::books::Books;
-use crate::store::{Origin, Store, StoreError, StoreHandle, spawn_writer};
+use crate::store::{StoreError, StoreHandle, spawn_writer};
 use answer::Answers;
 use clock::Clock;
 use granted::{Granted, Place};
@@ -104,7 +105,8 @@ struct Watched<'a> {
 /// known.
 ///
 /// # Errors
-/// When it cannot begin: another agent runs, or the file system refuses. What the network refuses is tried again and again.
+/// When it cannot begin: another agent runs, or there is no place for a socket. What the network or the store's file system refuses is tried
+/// again and again.
 pub async fn run<C, M, K>(
     config: watch::Receiver<Arc<Config>>,
     world: World<M, K>,
@@ -117,7 +119,9 @@ where
     K: Kernel,
 {
     let started_with = Arc::clone(&config.borrow());
-    let (store, books, rebuild) = open_store(&started_with)?;
+    let Some((store, books, rebuild)) = opening::open_store(&started_with, &stop).await? else {
+        return Ok(());
+    };
     let socket = bind(&started_with.socket).map_err(AgentError::Bind)?;
     let (store, writer) = spawn_writer(store);
     let (phase, phase_seen) =
@@ -164,27 +168,6 @@ where
         tracing::warn!("not everything was finished in time; the next start takes it up");
     }
     Ok(())
-}
-
-/// The store, what is in it, and whether it had to be given up.
-fn open_store(config: &Config) -> Result<(Store, Books, bool), AgentError> {
-    let (store, books, origin) = Store::open(&config.state_dir, Books::decode).map_err(AgentError::Store)?;
-    let rebuild = matches!(origin, Origin::SetAside { .. });
-    match origin {
-        Origin::Fresh => tracing::info!(dir = %config.state_dir.display(), "the store is new"),
-        Origin::Restored => tracing::info!(
-            assignments = books.record.holdings.len(),
-            cooldowns = books.record.cooling.len(),
-            intents = books.record.intents.len(),
-            "the store is restored"
-        ),
-        Origin::SetAside { kept, why } => tracing::error!(
-            why,
-            kept = %kept.display(),
-            "the store is unusable and was set aside; what pods hold is read from the kernel and EC2"
-        ),
-    }
-    Ok((store, books, rebuild))
 }
 
 struct Agent<M, K> {

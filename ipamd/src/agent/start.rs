@@ -24,8 +24,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// First wait after a failed step; doubled up to the last.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(15);
+pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest wait after a failed step.
+pub(super) const LAST_RETRY: Duration = Duration::from_secs(15);
 
 /// What the start works with.
 pub(super) struct Starter<'a, K> {

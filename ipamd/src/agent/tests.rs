@@ -190,6 +190,34 @@ fn an_unusable_store_is_rebuilt_from_the_pods_that_run() {
 }
 
 #[test]
+fn a_store_that_cannot_be_opened_is_waited_for_and_everybody_hears_why() {
+    let mut bed = Bed::new();
+    let blocked = bed.dir.path().join("blocked");
+    std::fs::write(&blocked, "a file, where a directory should be").unwrap();
+    bed.config.state_dir = blocked.join("state");
+    let mut agent = bed.start();
+    wait_until("serving", || agent.status().is_some());
+    let status = agent.status().unwrap();
+    assert!(!status.ready && status.reason.unwrap().contains("open the store"), "no word about it");
+    let refusal = agent.add("c1").unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::NotReady);
+    assert!(refusal.reason.contains("blocked"), "{}", refusal.reason);
+    std::fs::remove_file(&blocked).unwrap();
+    wait_until("ready", || agent.status().is_some_and(|status| status.ready));
+    let address = agent.address("c1");
+    agent.stop().unwrap();
+    // Being told to stop ends the wait, too.
+    let _ = std::fs::rename(&blocked, bed.dir.path().join("elsewhere"));
+    std::fs::write(&blocked, "again").unwrap();
+    let mut waiting = bed.start();
+    wait_until("serving", || waiting.status().is_some());
+    waiting.stop().unwrap();
+    std::fs::remove_file(&blocked).unwrap();
+    std::fs::rename(bed.dir.path().join("elsewhere"), &blocked).unwrap();
+    assert_eq!(bed.start_ready().held("c1"), [address]);
+}
+
+#[test]
 fn a_reboot_drops_assignments_and_another_machines_store_is_not_believed() {
     let mut bed = Bed::new();
     let mut agent = bed.start_ready();
