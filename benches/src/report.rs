@@ -203,17 +203,27 @@ fn parts(results: &Results) -> String {
 /// What the parts add up to, and what is left.
 fn in_words(profile: Profile) -> String {
     let Profile { start, exchange, durable, wire, create, add, del } = profile;
+    let common = start + exchange + durable;
     format!(
         "\nOf an ADD's {add:.2} ms with few pods, {start:.2} are the start and the end of the process, {exchange:.2} the exchange with the agent (a connection, a frame each way, two\n\
          changes of process), {durable:.2} the disk's (the assignment is durable before the agent answers), and {wire:.2} the wiring: 9 netlink messages in 4 system calls, of which the\n\
-         one that creates the pair takes {create:.2}. The remaining {add_rest:.2} ms are the agent's decision, the store's work around the disk's, and reading and printing JSON.\n\n\
-         Of a DEL's {del:.2} ms the same start, exchange and disk are {common:.2}; the remaining {del_rest:.2} ms are 6 netlink messages in 4 system calls (look for the pair, list its routes, remove\n\
+         one that creates the pair takes {create:.2}. {add_rest} the agent's decision, the store's work around the disk's, and reading and printing JSON.\n\n\
+         Of a DEL's {del:.2} ms the same start, exchange and disk are {common:.2}. {del_rest} 6 netlink messages in 4 system calls (look for the pair, list its routes, remove\n\
          route and neighbour, mark the pair) and the agent's work. It waits neither for the deletion of the pair nor for the search of the connection table: the agent does both\n\
          for a whole burst. A goal that is missed above is missed by these parts; with many at once they compete for the processors and for the kernel's one lock.\n",
-        add_rest = (add - start - exchange - durable - wire).max(0.0),
-        common = start + exchange + durable,
-        del_rest = (del - start - exchange - durable).max(0.0),
+        add_rest = rest(add - common - wire),
+        del_rest = rest(del - common),
     )
+}
+
+/// The parts are medians of their own: where waiting for a busy processor dominates, they are more than the whole.
+fn rest(milliseconds: f64) -> String {
+    if milliseconds > 0.0 {
+        format!("The remaining {milliseconds:.2} ms are")
+    } else {
+        "Measured apart, on a machine this busy, that is more than the whole; what it leaves out are"
+            .to_owned()
+    }
 }
 
 fn pods(count: u32) -> String {
