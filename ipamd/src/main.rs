@@ -5,6 +5,8 @@
 //! Exit codes: 0 after a stop on request or a pass in which everything was done, 1 when the agent cannot run or something was not
 //! done, 2 when the command line or the configuration is wrong.
 
+mod memory;
+
 use clap::{Parser, Subcommand};
 use spur_cloud::budget::Terms;
 use spur_cloud::{Priority, Region, VpcId};
@@ -82,6 +84,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    memory::keep_small();
     match Cli::parse().command {
         Command::Agent { config } => {
             with_config(&config, async |read, set_level| agent(config.clone(), read, set_level).await)

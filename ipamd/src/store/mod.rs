@@ -34,7 +34,7 @@ pub const SCHEMA: u32 = 1;
 const FILE: &str = "agent.redb";
 const LOCK: &str = "lock";
 /// The store is small (a row per pod); redb's own default would let its cache grow to a gigabyte.
-const CACHE_BYTES: usize = 2 << 20;
+const CACHE_BYTES: usize = 512 << 10;
 const SCHEMA_KEY: &str = "schema";
 
 /// The tables.
