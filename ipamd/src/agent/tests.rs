@@ -402,7 +402,8 @@ fn a_configuration_that_changes_reaches_pool_kernel_conflist_and_plugin() {
     let metadata = || bed.kernel.with(|state| state.wanted.clone()).unwrap().block_instance_metadata;
     wait_until("the kernel blocks the metadata", metadata);
     let conflist = bed.config.cni.conf_dir.join("10-spur.conflist");
-    wait_until("portmap is chained", || std::fs::read_to_string(&conflist).unwrap().contains("portmap"));
+    let chained = |text: String| text.contains("portmap");
+    wait_until("portmap is chained", || std::fs::read_to_string(&conflist).is_ok_and(chained));
     assert_eq!(agent.add("c1").unwrap().mtu_bytes, 1400);
     assert!(agent.status().unwrap().ready);
 }
