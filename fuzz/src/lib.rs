@@ -3,7 +3,7 @@
 //!
 //! Two edges are compiled from the very source files of crates that would bring the AWS SDK with them (minutes, gigabytes):
 //! the agent's configuration and its reader of metadata. Not reached without the SDK, and so not here: the readers of EC2's
-//! answers in `cloud/aws/src/parse`, which take the SDK's own types.
+//! answers in `cloud/aws/src/parse`, which take the SDK's own types; `cloud/aws/src/client/hostile.rs` damages answers at random instead.
 
 #[cfg(not(fuzzing))]
 compile_error!("build this with RUSTFLAGS=\"--cfg fuzzing\", as `make fuzz` and `make replay` do");

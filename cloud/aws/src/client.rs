@@ -180,4 +180,6 @@ impl Cloud for AwsCloud {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
