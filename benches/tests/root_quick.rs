@@ -1,5 +1,6 @@
 //! The bench cannot rot: a quick run of all of it, as the command does it, and a look at what it wrote. Whether goals are
 //! met is not asked here: a few rounds on a busy machine say nothing about that.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
