@@ -1,7 +1,5 @@
 //! The shell with virtual time. A slow cloud is one with a small budget of its own below the budget under test.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
-
 use super::*;
 use spur_cloud::budget::Meter;
 use spur_cloud::fake::{FakeCloud, Fault, World};
