@@ -230,6 +230,12 @@ impl World {
         http::post_form(&self.endpoint, &fields)
     }
 
+    /// Where vpcsim's EC2 API answers to this machine.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// Every EC2 call so far, as vpcsim recorded them.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod chain;
 pub mod collect;
 pub mod config;
 pub mod conflist;
+pub mod controller;
 pub mod follow;
 pub mod server;
 pub mod store;

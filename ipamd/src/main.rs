@@ -1,6 +1,6 @@
 //! `spur-ipamd agent --config FILE`: reads the configuration, starts the logs, runs the agent until SIGTERM or SIGINT. SIGHUP reads the
-//! configuration again. `spur-ipamd store FILE` shows what a store holds. `spur-ipamd collect --config FILE` makes
-//! one pass over the cluster's leaked ENIs.
+//! configuration again. `spur-ipamd controller --config FILE` does the same for the controller of `vpcRoute` mode.
+//! `spur-ipamd store FILE` shows what a store holds. `spur-ipamd collect --config FILE` makes one pass over the cluster's leaked ENIs.
 //!
 //! Exit codes: 0 after a stop on request or a pass in which everything was done, 1 when the agent cannot run or something was not
 //! done, 2 when the command line or the configuration is wrong.
@@ -18,6 +18,7 @@ use spur_ipamd::agent::kernel::NodeKernel;
 use spur_ipamd::agent::{World, run};
 use spur_ipamd::chain::chain;
 use spur_ipamd::collect::{Mode, collect};
+use spur_ipamd::config::controller::ControllerConfig;
 use spur_ipamd::config::{Config, LogConfig, LogFormat};
 use spur_ipamd::follow::follow;
 use spur_ipamd::store::books::Books;
@@ -60,6 +61,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Runs once per cluster in vpcRoute mode: gives nodes blocks of addresses and leads the VPC's route tables to them.
+    Controller {
+        /// The configuration, a YAML file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Reads everything, prints what would be done, and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Shows as JSON what a store holds: the agent's own, or one that was set aside. Changes nothing.
     Store {
         /// The file, `agent.redb` in the state directory.
@@ -89,6 +99,7 @@ fn main() -> ExitCode {
         Command::Agent { config } => {
             with_config(&config, async |read, set_level| agent(config.clone(), read, set_level).await)
         }
+        Command::Controller { config, dry_run } => run_controller(&config, dry_run),
         Command::Store { file } => show_store(&file),
         Command::Collect { config, dry_run, region, vpc } => {
             let mode = if dry_run { Mode::DryRun } else { Mode::Act };
@@ -117,6 +128,10 @@ fn with_config(
         Err(error) => return fail(&error, 2),
     };
     let set_level = start_logs(config.log);
+    block_on(work(config, set_level))
+}
+
+fn block_on(work: impl Future<Output = Result<ExitCode, Box<dyn Error>>>) -> ExitCode {
     // One thread: the agent waits far more than it computes, and a request that is handed from worker to worker waits each time
     // until the processor has come round to the next.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -127,9 +142,36 @@ fn with_config(
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    let result = runtime.block_on(work(config, set_level));
+    let result = runtime.block_on(work);
     runtime.shutdown_timeout(LAST_WORK);
     result.unwrap_or_else(|error| fail(&*error, 1))
+}
+
+fn run_controller(file: &Path, dry_run: bool) -> ExitCode {
+    let config = match ControllerConfig::load(file) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, 2),
+    };
+    // Its level is read at start.
+    drop(start_logs(config.log));
+    block_on(controller(config, file.to_owned(), dry_run))
+}
+
+async fn controller(
+    config: ControllerConfig,
+    file: PathBuf,
+    dry_run: bool,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let cloud = AwsCloud::new(&AwsOptions::new(config.region.clone())).await;
+    if dry_run {
+        print!("{}", spur_ipamd::controller::dry_run(&config, &cloud, Clock::start()).await?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), vpc = %config.settings.vpc, "controller starts");
+    spur_ipamd::controller::run(config, &file, cloud, Clock::start(), stop).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One pass of collecting, at the least urgency there is.

@@ -1,7 +1,7 @@
 //! Cloud calls: each action of the pool becomes one method of [`Cloud`], once, with a limit on how long it may take. No retry and
 //! no decision here: the outcome goes back to the pool, which knows why it asked.
 
-use spur_cloud::{Cloud, CloudError, ErrorClass};
+use spur_cloud::{Api, Cloud, CloudError, ErrorClass};
 use spur_ipamd_core::{CallDone, CloudCall};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,16 +15,23 @@ const CALL_LIMIT: Duration = Duration::from_secs(45);
 /// # Errors
 /// What the cloud says, or `Transient` when it says nothing in time.
 pub(super) async fn perform<C: Cloud>(cloud: &C, call: &CloudCall) -> Result<CallDone, CloudError> {
-    match tokio::time::timeout(CALL_LIMIT, dispatch(cloud, call)).await {
-        Ok(result) => result,
-        Err(_) => Err(CloudError {
-            api: call.api(),
+    in_time(call.api(), dispatch(cloud, call)).await
+}
+
+/// Gives up waiting for a call after the limit; nobody knows then whether it had its effect.
+pub(crate) async fn in_time<T>(
+    api: Api,
+    call: impl Future<Output = Result<T, CloudError>>,
+) -> Result<T, CloudError> {
+    tokio::time::timeout(CALL_LIMIT, call).await.unwrap_or_else(|_| {
+        Err(CloudError {
+            api,
             class: ErrorClass::Transient,
             code: None,
             message: format!("no answer within {} s", CALL_LIMIT.as_secs()),
             request_id: None,
-        }),
-    }
+        })
+    })
 }
 
 async fn dispatch<C: Cloud>(cloud: &C, call: &CloudCall) -> Result<CallDone, CloudError> {

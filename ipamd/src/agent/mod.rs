@@ -30,6 +30,7 @@ mod sweep;
 mod tally;
 mod wanted;
 
+pub(crate) use calls::in_time;
 pub use placement::Remembered;
 
 use crate::chain::chain;

@@ -1,8 +1,20 @@
 //! The table of configuration keys: path, type, default and reason of each. It is the only place where a default is
 //! written; the reader takes absent keys from here, refuses keys that are not here, and `docs/configuration.md` is
-//! generated from it (a test compares).
+//! generated from it (a test compares). The controller's table is in [`super::controller`].
 
 use super::fields::{FIELDS, Takes};
+
+/// What a configuration file may say.
+#[derive(Debug, Clone, Copy)]
+pub struct Catalog {
+    /// Every key.
+    pub keys: &'static [Key],
+    /// The paths of the sections, so that a section can be told from a key.
+    pub sections: &'static [&'static str],
+}
+
+/// What the agent's file may say.
+pub(super) const AGENT: Catalog = Catalog { keys: KEYS, sections: &["api", "cni", "collect", "log", "pool"] };
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +29,12 @@ pub struct Key {
     pub reason: &'static str,
 }
 
-const fn key(path: &'static str, kind: &'static str, default: &'static str, reason: &'static str) -> Key {
+pub(super) const fn key(
+    path: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    reason: &'static str,
+) -> Key {
     Key { path, kind, default, reason }
 }
 
@@ -272,9 +289,6 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
-/// The paths of the sections, so that a section can be told from a key.
-pub(super) const SECTIONS: &[&str] = &["api", "cni", "collect", "log", "pool"];
-
 /// The table as a Markdown document.
 #[must_use]
 pub fn markdown() -> String {
@@ -294,4 +308,13 @@ pub fn markdown() -> String {
         text.push_str(&format!("| `{}` | {} | {default} | {when} | {} |\n", key.path, key.kind, key.reason));
     }
     text
+}
+
+/// The rows of a table of keys.
+pub(super) fn rows(keys: &[Key]) -> String {
+    let row = |key: &Key| {
+        let default = if key.default == "null" { "none".to_owned() } else { format!("`{}`", key.default) };
+        format!("| `{}` | {} | {default} | {} |\n", key.path, key.kind, key.reason)
+    };
+    keys.iter().map(row).collect()
 }

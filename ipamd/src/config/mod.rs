@@ -4,6 +4,7 @@
 //! Every key, its default and its reason stand in [`keys`]; this file gives them types and refuses what contradicts.
 
 mod chain;
+pub mod controller;
 mod fields;
 pub mod keys;
 mod pool;
@@ -141,11 +142,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read, or with every mistake in it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-        match String::from_utf8(text) {
-            Ok(text) => Self::parse(&text),
-            Err(_) => Err(whole_file("is not UTF-8; expected YAML text")),
-        }
+        Self::parse(&text_of(path)?)
     }
 
     /// Parses the text of a file.
@@ -153,21 +150,35 @@ impl Config {
     /// # Errors
     /// With every mistake in it.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        if text.len() > FILE_MAX {
-            return Err(whole_file(&format!("has {} bytes; expected at most {FILE_MAX}", text.len())));
-        }
-        let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-        let document = if blank {
-            serde_json::Value::Null
-        } else {
-            serde_saphyr::from_str(text)
-                .map_err(|error| whole_file(&format!("is not valid YAML: {error}")))?
-        };
-        let mut reader = Reader::new(document);
-        let config = read_config(&mut reader);
-        let mistakes = reader.finish();
-        if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }
+        parse_with(text, &keys::AGENT, read_config)
     }
+}
+
+/// Parses a file that may say what is in the catalog.
+fn parse_with<T>(
+    text: &str,
+    catalog: &'static keys::Catalog,
+    read: impl FnOnce(&mut Reader) -> T,
+) -> Result<T, ConfigError> {
+    if text.len() > FILE_MAX {
+        return Err(whole_file(&format!("has {} bytes; expected at most {FILE_MAX}", text.len())));
+    }
+    let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    let document = if blank {
+        serde_json::Value::Null
+    } else {
+        serde_saphyr::from_str(text).map_err(|error| whole_file(&format!("is not valid YAML: {error}")))?
+    };
+    let mut reader = Reader::new(document, catalog);
+    let config = read(&mut reader);
+    let mistakes = reader.finish();
+    if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }
+}
+
+/// The text of a file.
+fn text_of(path: &Path) -> Result<String, ConfigError> {
+    let text = std::fs::read(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+    String::from_utf8(text).map_err(|_| whole_file("is not UTF-8; expected YAML text"))
 }
 
 fn whole_file(problem: &str) -> ConfigError {

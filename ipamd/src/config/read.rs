@@ -2,7 +2,7 @@
 //! [`Mistake`] and replaced by the default, so that one run over the file finds all there is to find. The result is used only
 //! if no mistake was recorded.
 
-use super::keys::{KEYS, SECTIONS};
+use super::keys::Catalog;
 use serde_json::Value;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -20,14 +20,15 @@ pub struct Mistake {
 }
 
 pub(super) struct Reader {
+    catalog: &'static Catalog,
     document: Value,
     mistakes: Vec<Mistake>,
 }
 
 impl Reader {
-    /// A reader of `document`; unknown keys and sections that are none are recorded at once.
-    pub(super) fn new(document: Value) -> Self {
-        let mut reader = Self { document: Value::Null, mistakes: Vec::new() };
+    /// A reader of `document`; keys that are not in the catalog and sections that are none are recorded at once.
+    pub(super) fn new(document: Value, catalog: &'static Catalog) -> Self {
+        let mut reader = Self { catalog, document: Value::Null, mistakes: Vec::new() };
         match document {
             Value::Null => {}
             Value::Object(_) => {
@@ -43,20 +44,25 @@ impl Reader {
         let Value::Object(entries) = section else { return };
         for (name, value) in entries {
             let path = format!("{prefix}{name}");
-            if SECTIONS.contains(&path.as_str()) {
+            if self.catalog.sections.contains(&path.as_str()) {
                 match value {
                     Value::Object(_) => self.find_unknown(value, &format!("{path}.")),
                     Value::Null => {}
                     other => self.wrong(&path, format!("is {}; expected a section of keys", show(other))),
                 }
-            } else if !KEYS.iter().any(|key| key.path == path) {
-                self.wrong(&path, format!("is not a known key; expected {}", known_in(prefix)));
+            } else if !self.catalog.keys.iter().any(|key| key.path == path) {
+                self.wrong(&path, format!("is not a known key; expected {}", self.known_in(prefix)));
             }
         }
     }
 
     pub(super) fn wrong(&mut self, key: &str, problem: impl Into<String>) {
         self.mistakes.push(Mistake { key: key.to_owned(), problem: problem.into() });
+    }
+
+    /// Whether something is wrong with a key, or with an item of its list.
+    pub(super) fn has_mistakes_in(&self, key: &str) -> bool {
+        self.mistakes.iter().any(|mistake| mistake.key.starts_with(key))
     }
 
     pub(super) fn finish(self) -> Vec<Mistake> {
@@ -66,7 +72,20 @@ impl Reader {
     /// The value at `path`; an absent one, or a null one, is the default.
     fn value(&self, path: &str) -> Value {
         let found = path.split('.').try_fold(&self.document, |value, part| value.get(part));
-        found.filter(|value| !value.is_null()).cloned().unwrap_or_else(|| default_of(path))
+        found.filter(|value| !value.is_null()).cloned().unwrap_or_else(|| self.default_of(path))
+    }
+
+    fn default_of(&self, path: &str) -> Value {
+        let found = self.catalog.keys.iter().find(|key| key.path == path);
+        let key = found.expect("only keys of the catalog are read, as a test shows");
+        serde_saphyr::from_str(key.default).expect("a test parses every default")
+    }
+
+    fn known_in(&self, prefix: &str) -> String {
+        let keys = self.catalog.keys.iter().filter_map(|key| key.path.strip_prefix(prefix));
+        let mut names: Vec<&str> = keys.map(|rest| rest.split('.').next().unwrap_or(rest)).collect();
+        names.dedup();
+        names.join(", ")
     }
 
     /// Reads with `parse`, which says what was expected when it refuses.
@@ -74,7 +93,7 @@ impl Reader {
         let value = self.value(path);
         parse(&value).unwrap_or_else(|expected| {
             self.wrong(path, format!("is {}; expected {expected}", show(&value)));
-            parse(&default_of(path)).expect("a test reads every default")
+            parse(&self.default_of(path)).expect("a test reads every default")
         })
     }
 
@@ -129,19 +148,6 @@ impl Reader {
     pub(super) fn ids<T: FromStr<Err: Display>>(&mut self, path: &str) -> Vec<T> {
         self.list(path, |text| text.parse().map_err(|error: T::Err| error.to_string()))
     }
-}
-
-fn default_of(path: &str) -> Value {
-    let key =
-        KEYS.iter().find(|key| key.path == path).expect("only keys of the table are read, as a test shows");
-    serde_saphyr::from_str(key.default).expect("a test parses every default")
-}
-
-fn known_in(prefix: &str) -> String {
-    let keys = KEYS.iter().filter_map(|key| key.path.strip_prefix(prefix));
-    let mut names: Vec<&str> = keys.map(|rest| rest.split('.').next().unwrap_or(rest)).collect();
-    names.dedup();
-    names.join(", ")
 }
 
 fn one_of<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Result<T, String> {

@@ -179,7 +179,7 @@ fn no_text_makes_the_parser_panic() {
 
 #[test]
 fn each_key_stands_once_in_the_table_and_its_default_is_what_an_empty_file_gives() {
-    let mut reader = Reader::new(serde_json::Value::Null);
+    let mut reader = Reader::new(serde_json::Value::Null, &keys::AGENT);
     drop(read_config(&mut reader));
     assert_eq!(reader.finish(), []);
     for (index, key) in KEYS.iter().enumerate() {

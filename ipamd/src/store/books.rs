@@ -93,6 +93,9 @@ impl Books {
                 let id = key.parse().map_err(|_| "no number".to_owned())?;
                 drop(record.intents.insert(IntentId(id), from_json(value)?));
             }
+            Table::Blocks | Table::RouteTables | Table::Fallbacks => {
+                return Err("a controller's row".to_owned());
+            }
             Table::Limits => {
                 drop(self.limits.insert(key.parse().map_err(|error| format!("{error}"))?, from_json(value)?));
             }

@@ -52,11 +52,26 @@ pub enum Table {
     Intents,
     /// Limits by instance type.
     Limits,
+    /// The controller's: whose each block is.
+    Blocks,
+    /// The controller's: tables that may carry our routes.
+    RouteTables,
+    /// The controller's: nodes that went to the fallback pool.
+    Fallbacks,
 }
 
 impl Table {
-    const ALL: [Self; 6] =
-        [Self::Meta, Self::Assignments, Self::Cooldowns, Self::Enis, Self::Intents, Self::Limits];
+    const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Assignments,
+        Self::Cooldowns,
+        Self::Enis,
+        Self::Intents,
+        Self::Limits,
+        Self::Blocks,
+        Self::RouteTables,
+        Self::Fallbacks,
+    ];
 
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
@@ -66,6 +81,9 @@ impl Table {
             Self::Enis => "enis",
             Self::Intents => "intents",
             Self::Limits => "limits",
+            Self::Blocks => "blocks",
+            Self::RouteTables => "route_tables",
+            Self::Fallbacks => "fallbacks",
         })
     }
 }
@@ -153,7 +171,7 @@ impl Store {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         created.map_err(|cause| StoreError::Directory(dir.to_owned(), cause))?;
         let lock = take_lock(dir)?;
-        let path = dir.join(FILE);
+        let path = store_file(dir);
         let found = match look(&path) {
             None => {
                 let (database, contents) = create(&path, &decode)?;
@@ -229,6 +247,12 @@ fn unfinished(dir: &Path) -> Origin {
 
 fn open_database(path: &Path) -> Result<Database, redb::DatabaseError> {
     Database::builder().set_cache_size(CACHE_BYTES).create(path)
+}
+
+/// Where the store of a state directory is.
+#[must_use]
+pub fn store_file(dir: &Path) -> PathBuf {
+    dir.join(FILE)
 }
 
 fn take_lock(dir: &Path) -> Result<File, StoreError> {

@@ -110,6 +110,20 @@ pub(super) enum Subject {
 }
 
 impl RouteCall {
+    /// Every EC2 action that a call can be: what the controller needs to be permitted.
+    pub const APIS: [Api; 10] = [
+        Api::DescribeRouteTables,
+        Api::DescribeNetworkInterfaces,
+        Api::DescribeSubnets,
+        Api::DescribeVpcs,
+        Api::CreateRoute,
+        Api::ReplaceRoute,
+        Api::DeleteRoute,
+        Api::ModifyNetworkInterfaceAttribute,
+        Api::CreateTags,
+        Api::DeleteTags,
+    ];
+
     /// The EC2 action that it is.
     #[must_use]
     pub const fn api(&self) -> Api {

@@ -1,6 +1,8 @@
 //! The controller of `vpcRoute` mode against the in-memory cloud, in virtual time: every requirement by name, a property test over table
 //! contents and faults, and figures.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod bench;
 mod figures;
 mod oracle;

@@ -162,6 +162,11 @@ impl Controller {
                 if settings.budget_percent != self.settings.budget_percent {
                     self.budget = Budget::new(terms(&settings));
                 }
+                if settings.pool.cidrs != self.settings.pool.cidrs {
+                    // The claims say something else now; the next read tells which are right.
+                    self.claimed.clear();
+                    self.claims_written.clear();
+                }
                 self.settings = *settings;
                 self.reads.discover(self.now);
             }
@@ -195,6 +200,18 @@ impl Controller {
         self.pool_mistakes.dedup();
         self.update_blocks();
         self.note_ready();
+    }
+
+    /// Whether everything was read that a plan needs. Before it, grants say of every node that it is not ready.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.not_observed().is_none()
+    }
+
+    /// Whether the nodes were never told.
+    #[must_use]
+    pub const fn nodes_unknown(&self) -> bool {
+        self.nodes.is_none()
     }
 
     /// What has to be read before anything is allocated or deleted (R3).
