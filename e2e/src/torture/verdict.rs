@@ -7,6 +7,7 @@ use super::views::{KernelView, PodView, StoreView};
 use crate::cloud::{AttachedEni, CloudView};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// A pod that lives, as the runtime was told by its ADD.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,18 +80,25 @@ pub fn kernel(view: &KernelView, live: &[Live], enis: &[AttachedEni]) -> Vec<Str
     lines
 }
 
-/// Two rules for the node, and two per secondary ENI: by mark, and by the ENI's own address.
+/// Priorities of the rules that each secondary ENI has; the others are the node's own, and come and go with the configuration.
+const OF_ENIS: Range<u64> = 1100..1300;
+
+/// Two rules per secondary ENI, by mark and by the ENI's own address, and none twice.
 fn rules<'a>(
     rules: &[(u64, Option<IpAddr>)],
     secondary: impl Iterator<Item = &'a AttachedEni>,
 ) -> Vec<String> {
     let primaries: BTreeSet<IpAddr> = secondary.map(|eni| eni.primary).collect();
-    let sources: BTreeSet<IpAddr> = rules.iter().filter_map(|(_, source)| *source).collect();
+    let of_enis: Vec<_> = rules.iter().filter(|(priority, _)| OF_ENIS.contains(priority)).collect();
+    let sources: BTreeSet<IpAddr> = of_enis.iter().filter_map(|(_, source)| *source).collect();
     let mut lines = differences("sources of rules", &sources, &primaries);
-    let wanted = 2 + 2 * primaries.len();
-    if rules.len() != wanted {
-        lines.push(format!("{} rules and not {wanted}: {rules:?}", rules.len()));
+    let wanted = 2 * primaries.len();
+    if of_enis.len() != wanted {
+        lines.push(format!("{} rules of ENIs and not {wanted}: {of_enis:?}", of_enis.len()));
     }
+    let mut seen = BTreeSet::new();
+    let twice = rules.iter().filter(|(priority, _)| !seen.insert(*priority));
+    lines.extend(twice.map(|rule| format!("doubled: the rule {rule:?}")));
     lines
 }
 

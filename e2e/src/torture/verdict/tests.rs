@@ -40,7 +40,7 @@ fn kernel_at_rest() -> KernelView {
 fn a_kernel_at_rest_has_no_differences_and_each_single_one_is_named() {
     let pods = [live(1), live(11)];
     assert_eq!(kernel(&kernel_at_rest(), &pods, &enis()), Vec::<String>::new());
-    let cases: [(&str, fn(&mut KernelView)); 10] = [
+    let cases: [(&str, fn(&mut KernelView)); 11] = [
         ("0 routes lead to 10.0.0.11", |view| drop(view.routes.pop())),
         ("2 routes lead to 10.0.0.1 ", |view| view.routes.push((address(1), "eni11".to_owned()))),
         ("a route leads to 10.0.0.2", |view| view.routes.push((address(2), "eni1".to_owned()))),
@@ -51,7 +51,8 @@ fn a_kernel_at_rest_has_no_differences_and_each_single_one_is_named() {
         }),
         ("leaked: map from address to ENI: [10.0.0.1]", |view| assert!(view.marked.insert(address(1)))),
         ("lost: links of ENIs: [\"eth1\"]", |view| assert!(view.eni_links.remove("eth1"))),
-        ("5 rules and not 4", |view| view.rules.push((1102, None))),
+        ("3 rules of ENIs and not 2", |view| view.rules.push((1102, None))),
+        ("doubled: the rule (512, None)", |view| view.rules.push((512, None))),
         ("leaked: sources of rules: [10.0.0.9]", |view| view.rules[3].1 = Some(address(9))),
     ];
     for (words, spoil) in cases {
