@@ -28,6 +28,7 @@ mod start;
 mod status;
 mod sweep;
 mod tally;
+mod upkeep;
 mod wanted;
 
 pub(crate) use calls::in_time;
@@ -35,7 +36,6 @@ pub use placement::Remembered;
 
 use crate::chain::chain;
 use crate::config::{Config, Mode};
-use crate::conflist;
 use crate::server::{BindError, bind, serve};
 use crate::store::books::Books;
 use crate::store::{StoreError, StoreHandle, spawn_writer};
@@ -48,17 +48,16 @@ use metadata::Metadata;
 use nodework::NodeParts;
 use reaper::Reaper;
 use reload::{Reload, confirm_limits};
-use spur_cloud::{Cloud, MacAddr, Priority};
+use spur_cloud::{Cloud, Priority};
 use spur_cloud_aws::imds::InstanceIdentity;
 use spur_cloud_budget::Budgeted;
 use spur_ipamd_core::{DatapathWanted, EniRecord, Event, Pool};
 use start::{Prepared, Starter};
-use status::{Health, NodeStatus, Phase, Running};
+use status::{NodeStatus, Phase, Running};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
-use sweep::Sweep;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,8 +65,6 @@ use wanted::NodeInputs;
 
 /// How long requests in flight may take to finish once the agent is told to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-/// After a conflist that could not be written.
-const CONFLIST_RETRY: Duration = Duration::from_secs(5);
 
 /// The world around the agent; tests put their own in.
 pub struct World<M, K> {
@@ -213,16 +210,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         let prepared = starter.prepare(&*cloud, &identity, books, &self.world.boot_id).await;
         drop(starter);
         let granted = self.watch_grants(&started_with, &identity).await;
-        let inputs = NodeInputs {
-            primary_mac: identity.primary.mac,
-            primary_address: node_address,
-            vpc_cidrs: identity.primary.vpc_cidrs.clone(),
-            subnets: prepared.subnets.clone(),
-            mode: started_with.pool.mode,
-            granted: granted.borrow().clone(),
-            nat: started_with.pool.nat.clone(),
-            block_instance_metadata: started_with.pool.block_instance_metadata,
-        };
+        let inputs = inputs_of(&started_with, &identity, &prepared, node_address, &granted);
         let inputs = Arc::new(watch::channel(inputs).0);
         let (placement, told) = (prepared.placement.clone(), prepared.settings.clone());
         let builtin = prepared.limits_are_builtin.then(|| prepared.facts.limits.clone());
@@ -334,82 +322,25 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             }
         }
     }
+}
 
-    /// Writes the conflist as soon as ADD can be served, and again when it shall be another.
-    async fn announce(&self, running: &Running) {
-        if let Some(mut granted) = running.granted.clone()
-            && granted.wait_for(|granted| granted.not_ready().is_none()).await.is_err()
-        {
-            return;
-        }
-        if running.node.clone().wait_for(|status| status.health == Health::Sound).await.is_err() {
-            return;
-        }
-        tracing::info!("ready: ADD can be served");
-        let mut config = self.config.clone();
-        loop {
-            let wanted = Arc::clone(&config.borrow_and_update());
-            let name = wanted.cni.conf_name.clone();
-            let written =
-                tokio::task::spawn_blocking(move || conflist::write(&wanted.cni, &wanted.spool_dir)).await;
-            let retry = match written {
-                Ok(Ok(true)) => {
-                    tracing::info!(name, "conflist written");
-                    None
-                }
-                Ok(Ok(false)) => None,
-                Ok(Err(error)) => {
-                    tracing::error!(error = %chain(&error), "the conflist cannot be written");
-                    Some(CONFLIST_RETRY)
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the conflist cannot be written");
-                    Some(CONFLIST_RETRY)
-                }
-            };
-            tokio::select! {
-                Ok(()) = config.changed() => {}
-                () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
-                // Neither: it is written, and nobody follows the configuration.
-                else => return,
-            }
-        }
-    }
-
-    /// Collects what nobody gave back, every so often.
-    async fn sweep(&self, running: &Running) {
-        let mut sweep = Sweep::default();
-        loop {
-            tokio::time::sleep(sweep::INTERVAL).await;
-            sweep.look(self.world.clock.now(), running, &self.reaper, &self.grants).await;
-        }
-    }
-
-    /// Drains the spool and reads the VPC's CIDRs again, now and every so often.
-    async fn recur(&self, running: &Running, inputs: &watch::Sender<NodeInputs>, primary: MacAddr) {
-        loop {
-            let config = Arc::clone(&self.config.borrow());
-            spool::drain(&config.spool_dir, running, &self.reaper, &self.grants).await;
-            tokio::time::sleep(config.reconcile).await;
-            match self.world.metadata.vpc_cidrs(primary).await {
-                Ok(cidrs) if cidrs.is_empty() => {
-                    tracing::warn!("instance metadata shows no CIDR of the VPC; the last ones stay in use");
-                }
-                Ok(cidrs) => {
-                    inputs.send_if_modified(|known| {
-                        let changed = known.vpc_cidrs != cidrs;
-                        if changed {
-                            tracing::info!(?cidrs, "the VPC's CIDRs changed");
-                            known.vpc_cidrs = cidrs;
-                        }
-                        changed
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "the VPC's CIDRs cannot be read; the last ones stay in use");
-                }
-            }
-        }
+/// What the kernel's keeper begins with.
+fn inputs_of(
+    config: &Config,
+    identity: &InstanceIdentity,
+    prepared: &Prepared,
+    node_address: Ipv4Addr,
+    granted: &watch::Receiver<Granted>,
+) -> NodeInputs {
+    NodeInputs {
+        primary_mac: identity.primary.mac,
+        primary_address: node_address,
+        vpc_cidrs: identity.primary.vpc_cidrs.clone(),
+        subnets: prepared.subnets.clone(),
+        mode: config.pool.mode,
+        granted: granted.borrow().clone(),
+        nat: config.pool.nat.clone(),
+        block_instance_metadata: config.pool.block_instance_metadata,
     }
 }
 
