@@ -1,5 +1,5 @@
 //! Deletes connection-tracking entries of an address that is given back: its next owner must not meet flows, translations and
-//! marks of the one before.
+//! marks of the one before. And tells which addresses have any: while somebody still sends to it, it is not to have a next owner.
 //!
 //! The kernel does most of the search: a delete request with a filter (Linux 5.8) removes every entry whose *original* source or
 //! destination is the address, so nothing is listed to user space. A flow that was sent to the address by DNAT (a Service) names
@@ -11,6 +11,7 @@ use crate::netlink::{Errno, NetlinkError};
 use crate::netns::NetNs;
 use crate::socket::{Ask, Socket};
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`.
@@ -79,6 +80,22 @@ impl Conntrack {
         self.delete_untranslated(addresses)
     }
 
+    /// Those of the addresses that an entry has as source or destination, before or after translation. One walk over the whole table,
+    /// however many addresses; for IPv4 and IPv6 one each.
+    ///
+    /// # Errors
+    /// When the kernel refuses; a kernel without connection tracking has no entries, and that is no error.
+    pub fn busy(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, NetlinkError> {
+        let mut busy = BTreeSet::new();
+        for ipv6 in [false, true] {
+            if addresses.iter().any(|address| address.is_ipv6() == ipv6) {
+                let entries = self.socket.dump(&list(ipv6))?;
+                busy.extend(entries.iter().flat_map(ends).filter(|end| addresses.contains(end)));
+            }
+        }
+        Ok(busy)
+    }
+
     /// Deletes every entry whose original source or destination is one of the addresses. The kernel walks its table, but takes no lock
     /// per bucket, as it does when it lists: 0.15 ms per request for an empty table of usual size instead of 10 to 20.
     fn delete_untranslated(&mut self, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
@@ -127,6 +144,28 @@ fn list_translated(ipv6: bool) -> Ask {
     let mut message = Message::new(CT_GET, F_DUMP, &[family, 0, 0, 0]);
     message.put_be32(CTA_STATUS, STATUS_DST_NAT).put_be32(CTA_STATUS_MASK, STATUS_DST_NAT);
     Ask { what: "list the translated connection-tracking entries".into(), message, tolerated: NOTHING_THERE }
+}
+
+fn list(ipv6: bool) -> Ask {
+    let message = Message::new(CT_GET, F_DUMP, &[if ipv6 { 10 } else { 2 }, 0, 0, 0]);
+    Ask { what: "list the connection-tracking entries".into(), message, tolerated: NOTHING_THERE }
+}
+
+/// Sources and destinations of an entry, of both directions.
+fn ends(entry: &Received) -> impl Iterator<Item = IpAddr> {
+    let attributes = Attributes::after(&entry.payload, HEADER);
+    let tuples =
+        [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY].into_iter().filter_map(move |tuple| attributes.find(tuple));
+    let ips = tuples.filter_map(|tuple| Attributes(tuple).find(CTA_TUPLE_IP)).map(Attributes);
+    ips.flat_map(|ip| {
+        let v4 = [CTA_IP_V4_SRC, CTA_IP_V4_DST]
+            .into_iter()
+            .filter_map(move |kind| Some(IpAddr::from(<[u8; 4]>::try_from(ip.find(kind)?).ok()?)));
+        let v6 = [CTA_IP_V6_SRC, CTA_IP_V6_DST]
+            .into_iter()
+            .filter_map(move |kind| Some(IpAddr::from(<[u8; 16]>::try_from(ip.find(kind)?).ok()?)));
+        v4.chain(v6)
+    })
 }
 
 /// Deletes the entry if its reply comes from one of the addresses.

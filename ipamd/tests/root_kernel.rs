@@ -10,6 +10,8 @@ use spur_datapath::netlink::{Netlink, RouteSpec, VethSpec};
 use spur_datapath::netns::NetNs;
 use spur_datapath::node::{NatWanted, NodeWanted, PortRange, PrimaryEni, SecondaryEni};
 use spur_ipamd::agent::kernel::{Kernel, NodeKernel, WiredPod};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, UdpSocket};
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -156,4 +158,22 @@ fn a_hotplugged_eni_is_noticed_at_once_and_a_pod_is_not() {
 fn flows_of_an_address_are_forgotten_without_complaint() {
     let node = Node::new("flows");
     node.run(|| NodeKernel::new().forget_flows(&[[10, 0, 1, 30].into()]).unwrap());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_address_that_somebody_still_sends_to_is_busy_until_its_flows_are_forgotten() {
+    let node = Node::new("busy");
+    node.sh("nft add table ip track");
+    node.sh("nft add chain ip track out '{ type filter hook output priority 0; }'");
+    node.sh("nft add rule ip track out ct state new counter");
+    node.sh("ip link set lo up");
+    node.sh("ip address add 10.0.1.30/32 dev lo");
+    let [dead, quiet]: [IpAddr; 2] = [[10, 0, 1, 30].into(), [10, 0, 1, 31].into()];
+    let both = BTreeSet::from([dead, quiet]);
+    node.run(|| UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"still there?", (dead, 9)).unwrap());
+    let busy = || node.run(|| NodeKernel::new().busy_flows(&both).unwrap());
+    assert_eq!(busy(), BTreeSet::from([dead]));
+    node.run(|| NodeKernel::new().forget_flows(&[dead]).unwrap());
+    assert_eq!(busy(), BTreeSet::new());
 }

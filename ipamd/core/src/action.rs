@@ -5,6 +5,7 @@ use crate::event::Ticket;
 use crate::finding::Finding;
 use crate::record::{AttachmentKey, StoreChange};
 use crate::wait::Wait;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use spur_cloud::{
     AddressRequest, Api, AttachmentId, CardIndex, CreateEni, DeviceIndex, EniId, EniQuery, InstanceId,
@@ -52,6 +53,12 @@ pub enum Action {
     /// Make the kernel like this; then `Event::DatapathApplied` or `DatapathFailed`. The newest one replaces all before it, applied or not.
     /// Never sent before the ENIs were observed, so a restart does not tear down what runs.
     Datapath(DatapathWanted),
+    /// Look whether the kernel tracks connections to or from these addresses, whose rest is over otherwise; then `Event::FlowsSeen`. One
+    /// question at a time, however many addresses: the kernel lists its whole table for it.
+    ProbeFlows {
+        /// Which.
+        addresses: BTreeSet<IpAddr>,
+    },
     /// Tell the operator: a contradiction was found or is over. Nothing is to be done.
     Report(Finding),
 }
@@ -118,8 +125,8 @@ pub enum CloudCall {
     DeleteEni { eni: EniId },
     /// `Cloud::assign`.
     Assign { eni: EniId, request: AddressRequest },
-    /// `Cloud::unassign`, without prefixes.
-    Unassign { eni: EniId, addresses: BTreeSet<IpAddr> },
+    /// `Cloud::unassign`, either of addresses or of prefixes: EC2 takes one kind at a time.
+    Unassign { eni: EniId, addresses: BTreeSet<IpAddr>, prefixes: BTreeSet<IpNet> },
 }
 
 impl CloudCall {

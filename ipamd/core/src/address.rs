@@ -1,13 +1,11 @@
-//! Who has which address: one slot per address that the node's ENIs carry, each in exactly one state. The table enforces that an
-//! address has one holder and a holder one address; when a state may change is decided by the pool.
+//! What becomes of an address: one slot per address that the node's ENIs carry, each in exactly one state. When a state may change is
+//! decided by the pool; `table` keeps the slots.
 
 use crate::event::Ticket;
 use crate::record::{AttachmentKey, Holding, IntentId};
 use crate::time::Timestamp;
+use ipnet::IpNet;
 use spur_cloud::EniId;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::net::IpAddr;
 
 /// What becomes of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +19,12 @@ pub(crate) enum State {
     /// A pod's no more, as soon as that is durable.
     Releasing { key: AttachmentKey, holding: Holding, tickets: Vec<Ticket> },
     /// Nobody's, but packets for the last holder may still be on their way.
-    Cooling { until: Timestamp },
+    Cooling {
+        /// At least until then.
+        until: Timestamp,
+        /// How often the kernel was found to know flows towards it.
+        busy: u8,
+    },
     /// On its way back to the subnet.
     Leaving { intent: IntentId },
 }
@@ -40,6 +43,8 @@ pub(crate) enum Grant {
 pub(crate) struct Slot {
     /// Whose.
     pub(crate) eni: EniId,
+    /// The delegated prefix that it is part of; none if it takes a place of its own.
+    pub(crate) prefix: Option<IpNet>,
     /// What becomes of it.
     pub(crate) state: State,
     /// When EC2 last gave it: a reading may not show it until some time later.
@@ -65,13 +70,19 @@ impl Slot {
     pub(crate) const fn free(&self) -> bool {
         matches!(self.state, State::Free { .. })
     }
+
+    /// Whether the kernel shall know it. What a call on its way may still take is nobody's yet, and must not be found in use by it.
+    pub(crate) const fn in_kernel(&self) -> bool {
+        !self.doubtful && !matches!(self.state, State::Leaving { .. })
+    }
 }
 
-/// Addresses of an ENI by state.
+/// Addresses of an ENI, or of one prefix of it, by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) free: u32,
-    pub(crate) live: u32,
+    pub(crate) held: u32,
+    pub(crate) releasing: u32,
     pub(crate) cooling: u32,
     pub(crate) leaving: u32,
 }
@@ -79,105 +90,22 @@ pub(crate) struct Tally {
 impl Tally {
     /// All of them.
     pub(crate) const fn all(self) -> u32 {
-        self.free + self.live + self.cooling + self.leaving
-    }
-}
-
-/// All addresses.
-#[derive(Debug, Default)]
-pub(crate) struct AddressTable {
-    slots: BTreeMap<IpAddr, Slot>,
-    holders: BTreeMap<AttachmentKey, IpAddr>,
-}
-
-impl AddressTable {
-    /// The slot of an address.
-    pub(crate) fn get(&self, address: IpAddr) -> Option<&Slot> {
-        self.slots.get(&address)
+        self.free + self.live() + self.cooling + self.leaving
     }
 
-    /// Notes whether EC2 shows the address.
-    pub(crate) fn set_missing(&mut self, address: IpAddr, missing: bool) {
-        if let Some(slot) = self.slots.get_mut(&address) {
-            slot.missing = missing;
+    /// Those that a pod has.
+    pub(crate) const fn live(self) -> u32 {
+        self.held + self.releasing
+    }
+
+    /// The number that counts addresses in this state.
+    pub(crate) const fn of(&mut self, state: &State) -> &mut u32 {
+        match state {
+            State::Free { .. } => &mut self.free,
+            State::Cooling { .. } => &mut self.cooling,
+            State::Leaving { .. } => &mut self.leaving,
+            State::Granting { .. } | State::Held { .. } => &mut self.held,
+            State::Releasing { .. } => &mut self.releasing,
         }
-    }
-
-    /// Notes that EC2 gave the address again.
-    pub(crate) fn give_again(&mut self, address: IpAddr, given: Timestamp) {
-        if let Some(slot) = self.slots.get_mut(&address) {
-            (slot.given, slot.missing) = (given, false);
-        }
-    }
-
-    /// Notes whether the address may still be taken away by a call of ours.
-    pub(crate) fn set_doubtful(&mut self, address: IpAddr, doubtful: bool) {
-        if let Some(slot) = self.slots.get_mut(&address) {
-            slot.doubtful = doubtful;
-        }
-    }
-
-    /// The address of a holder, while it is granted, held or released.
-    pub(crate) fn of(&self, key: &AttachmentKey) -> Option<IpAddr> {
-        self.holders.get(key).copied()
-    }
-
-    /// Adds an address that is not there yet.
-    pub(crate) fn add(&mut self, address: IpAddr, eni: EniId, state: State, given: Timestamp) {
-        let Entry::Vacant(slot) = self.slots.entry(address) else { return };
-        slot.insert(Slot {
-            eni,
-            state: State::Free { since: given },
-            given,
-            missing: false,
-            doubtful: false,
-        });
-        self.set(address, state);
-    }
-
-    /// Changes the state and keeps the index of holders true.
-    pub(crate) fn set(&mut self, address: IpAddr, state: State) {
-        let Some(slot) = self.slots.get_mut(&address) else { return };
-        if let State::Granting { key, .. } | State::Held { key, .. } | State::Releasing { key, .. } =
-            &slot.state
-        {
-            self.holders.remove(key);
-        }
-        if let State::Granting { key, .. } | State::Held { key, .. } | State::Releasing { key, .. } = &state {
-            self.holders.insert(key.clone(), address);
-        }
-        slot.state = state;
-    }
-
-    /// Forgets an address, unless a pod has it.
-    pub(crate) fn remove(&mut self, address: IpAddr) -> bool {
-        let gone = self.slots.get(&address).is_some_and(|slot| !slot.live());
-        if gone {
-            self.slots.remove(&address);
-        }
-        gone
-    }
-
-    /// All slots.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (IpAddr, &Slot)> {
-        self.slots.iter().map(|(address, slot)| (*address, slot))
-    }
-
-    /// The slots of an ENI.
-    pub(crate) fn on<'a>(&'a self, eni: &'a EniId) -> impl Iterator<Item = (IpAddr, &'a Slot)> {
-        self.iter().filter(move |(_, slot)| slot.eni == *eni)
-    }
-
-    /// Counts the addresses of an ENI.
-    pub(crate) fn tally(&self, eni: &EniId) -> Tally {
-        self.on(eni).fold(Tally::default(), |mut tally, (_, slot)| {
-            match slot.state {
-                State::Free { .. } => tally.free += 1,
-                State::Cooling { .. } => tally.cooling += 1,
-                State::Leaving { .. } => tally.leaving += 1,
-                State::Granting { .. } | State::Held { .. } | State::Releasing { .. } => tally.live += 1,
-            }
-            tally
-        })
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Key {
     Api(Api),
     /// A subnet without addresses.
     Subnet(SubnetId),
+    /// A subnet without a free /28.
+    Prefixes(SubnetId),
     /// An action on an ENI.
     Eni(EniId, Api),
 }

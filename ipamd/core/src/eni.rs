@@ -2,6 +2,7 @@
 //! be told apart; which call comes next is decided by `pool::lifecycle`.
 
 use crate::action::CallId;
+use crate::placement::Ask;
 use crate::record::{EniRecord, IntentId, Place};
 use crate::time::Timestamp;
 use spur_cloud::{AttachmentId, CardIndex, DeviceIndex, Eni};
@@ -56,8 +57,8 @@ pub(crate) enum Leaving {
 pub(crate) struct Uncertain {
     /// Since when.
     pub(crate) since: Timestamp,
-    /// Addresses that it may have brought.
-    pub(crate) count: u32,
+    /// What it may have brought.
+    pub(crate) ask: Ask,
 }
 
 /// A question to EC2 about one ENI.
@@ -78,8 +79,8 @@ pub(crate) struct EniState {
     pub(crate) attachment: Option<AttachmentId>,
     /// Whether EC2 deletes it with its instance.
     pub(crate) dies_with_instance: bool,
-    /// Delegated prefixes: each takes the place of an address.
-    pub(crate) prefixes: u32,
+    /// Since when it is known.
+    pub(crate) since: Timestamp,
     /// The intent to bring it in or to take it out.
     pub(crate) intent: Option<IntentId>,
     /// Whether the record is durable.
@@ -92,6 +93,8 @@ pub(crate) struct EniState {
     pub(crate) looks: u32,
     /// EC2 does not show it attached to us, but pods hold its addresses.
     pub(crate) lost: bool,
+    /// An operator took it out of our hands while pods had its addresses: it is left as it is until they are gone.
+    pub(crate) retired: bool,
     /// The step in which a call last began or ended: an observation begun before says nothing.
     pub(crate) touched: u64,
     /// When it last changed: an observation soon after may not show that.
@@ -107,7 +110,7 @@ impl EniState {
             phase,
             attachment: None,
             dies_with_instance: matches!(role, Role::Primary),
-            prefixes: 0,
+            since: now,
             intent: None,
             stored: false,
             busy: None,
@@ -115,6 +118,7 @@ impl EniState {
             look: None,
             looks: 0,
             lost: false,
+            retired: false,
             touched: 0,
             changed: now,
         }
@@ -123,6 +127,7 @@ impl EniState {
     /// Whether addresses can be put on it, now or when it is ready.
     pub(crate) const fn grows(&self) -> bool {
         !self.lost
+            && !self.retired
             && !matches!(self.role, Role::Foreign)
             && matches!(self.phase, Phase::Unattached | Phase::Attaching { .. } | Phase::Ready)
     }
@@ -140,9 +145,10 @@ impl EniState {
         !matches!(self.role, Role::Foreign) && matches!(self.phase, Phase::Attaching { .. } | Phase::Ready)
     }
 
-    /// Since when it is on its way in.
-    pub(crate) const fn attaching_since(&self) -> Option<Timestamp> {
+    /// Since when it is on its way in, attached or not.
+    pub(crate) const fn waits_since(&self) -> Option<Timestamp> {
         match self.phase {
+            Phase::Unattached => Some(self.since),
             Phase::Attaching { since } => Some(since),
             _ => None,
         }

@@ -9,6 +9,7 @@ use spur_cloud::{Assigned, AttachmentId, CloudError, Eni, EniId};
 use spur_quotas::InstanceLimits;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 /// A request of the shell that awaits one `Action::Reply`; chosen by the shell, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,6 +75,8 @@ pub enum Event {
         /// The ENIs in it whose netdev is there and wholly prepared; what is missing is retried by the shell.
         ready: BTreeSet<EniId>,
     },
+    /// The answer to `Action::ProbeFlows`: those of the addresses to or from which connections are tracked, or why nobody can tell.
+    FlowsSeen(Result<BTreeSet<IpAddr>, String>),
     /// The kernel could not be changed; the shell tries again by itself.
     DatapathFailed {
         /// The generation that failed.

@@ -1,8 +1,9 @@
 //! Contradictions between EC2 and our own book, by name. None of them is obeyed when a live pod would suffer; each is shown and
 //! counted ([`Finding::kind`]) until it is over.
 
+use ipnet::IpNet;
 use serde::Serialize;
-use spur_cloud::EniId;
+use spur_cloud::{EniId, SubnetId};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -70,6 +71,40 @@ pub enum Finding {
         /// The ENI.
         eni: EniId,
     },
+    /// An address that a pod holds cannot be brought back: its network does not work. Tried again.
+    PodNetworkBroken {
+        /// The address.
+        address: IpAddr,
+        /// Its ENI.
+        eni: EniId,
+    },
+    /// A prefix appeared that we did not ask for. Taken into the stock.
+    PrefixAdopted {
+        /// The prefix.
+        prefix: IpNet,
+        /// Its ENI.
+        eni: EniId,
+    },
+    /// A subnet has free addresses, but no free /28. Single addresses are used there, and prefixes tried again later.
+    SubnetFragmented {
+        /// The subnet.
+        subnet: SubnetId,
+    },
+    /// An unattached ENI of this node was found that nobody remembered. Taken into use, or deleted.
+    LeftoverEni {
+        /// The ENI.
+        eni: EniId,
+    },
+    /// The kernel has tracked connections to an address for long after its pod was gone. It rests on.
+    FlowsLinger {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Nobody can tell which connections the kernel tracks. Addresses rest for the cooldown alone.
+    FlowsUnknown {
+        /// Why.
+        message: String,
+    },
     /// An answer of EC2 made no sense. Ignored.
     BadAnswer {
         /// What it was.
@@ -92,6 +127,12 @@ impl Finding {
             Self::ForeignEni { .. } => "foreign_eni",
             Self::LowerEniLimit { .. } => "lower_eni_limit",
             Self::AttachTimedOut { .. } => "attach_timed_out",
+            Self::PodNetworkBroken { .. } => "pod_network_broken",
+            Self::PrefixAdopted { .. } => "prefix_adopted",
+            Self::SubnetFragmented { .. } => "subnet_fragmented",
+            Self::LeftoverEni { .. } => "leftover_eni",
+            Self::FlowsLinger { .. } => "flows_linger",
+            Self::FlowsUnknown { .. } => "flows_unknown",
             Self::BadAnswer { .. } => "bad_answer",
         }
     }
@@ -123,6 +164,28 @@ impl fmt::Display for Finding {
             Self::ForeignEni { eni } => write!(f, "{eni} is not ours: left alone"),
             Self::LowerEniLimit { limit } => write!(f, "EC2 allows {limit} ENIs here"),
             Self::AttachTimedOut { eni } => write!(f, "{eni} was not attached in time: given up"),
+            Self::PodNetworkBroken { address, eni } => {
+                write!(f, "{address} cannot be brought back to {eni}: the network of its pod does not work")
+            }
+            Self::PrefixAdopted { prefix, eni } => {
+                write!(f, "{prefix} appeared on {eni}: taken into the stock")
+            }
+            Self::SubnetFragmented { subnet } => {
+                write!(
+                    f,
+                    "{subnet} has free addresses, but no free /28: single addresses are used for a while"
+                )
+            }
+            Self::LeftoverEni { eni } => write!(f, "{eni} was made for this node and forgotten: found again"),
+            Self::FlowsLinger { address } => {
+                write!(f, "connections to or from {address} go on after its pod is gone: it rests on")
+            }
+            Self::FlowsUnknown { message } => {
+                write!(
+                    f,
+                    "tracked connections cannot be read ({message}): addresses rest for the cooldown alone"
+                )
+            }
             Self::BadAnswer { what } => write!(f, "EC2's answer makes no sense: {what}"),
         }
     }

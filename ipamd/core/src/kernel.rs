@@ -1,5 +1,5 @@
-//! What the kernel was asked to know and what it confirmed. The pool states its whole wish each time; here it becomes a generation if it
-//! differs, and each address remembers in which generation it came or went. An address may be handed out only when its arrival is confirmed,
+//! What the kernel was asked to know and what it confirmed. The pool states its whole wish when it may have changed; here it becomes a
+//! generation if it differs, and each address remembers in which generation it came or went. An address may be handed out only when its arrival is confirmed,
 //! and taken from the ENI only when its departure is.
 
 use crate::action::{DatapathWanted, EniDatapath};
@@ -7,14 +7,18 @@ use spur_cloud::EniId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-type Key = (EniId, IpAddr);
+/// In which generation each address came or went, by ENI.
+type Generations = BTreeMap<EniId, BTreeMap<IpAddr, u64>>;
 
 /// The kernel, as far as it is confirmed.
 #[derive(Debug, Default)]
 pub(crate) struct Kernel {
     sent: DatapathWanted,
-    came: BTreeMap<Key, u64>,
-    went: BTreeMap<Key, u64>,
+    known: BTreeMap<EniId, BTreeSet<IpAddr>>,
+    /// Came, and not confirmed yet.
+    coming: Generations,
+    /// Went, and not confirmed yet.
+    going: Generations,
     confirmed: u64,
     ready: BTreeSet<EniId>,
     failure: Option<String>,
@@ -27,27 +31,46 @@ impl Kernel {
             return None;
         }
         let generation = self.sent.generation + 1;
-        let same = |eni: &EniDatapath| {
-            let head = |eni: &EniDatapath| EniDatapath { addresses: BTreeSet::new(), ..eni.clone() };
-            self.sent.enis.iter().any(|old| head(old) == head(eni))
-        };
-        let mut came = BTreeMap::new();
+        let head = |eni: &EniDatapath| EniDatapath { addresses: BTreeSet::new(), ..eni.clone() };
+        let mut before = std::mem::take(&mut self.known);
         for eni in &enis {
-            let known = same(eni);
-            for address in eni.addresses.iter().chain([&eni.primary]) {
-                let key = (eni.eni.clone(), *address);
-                let since = self.came.get(&key).filter(|_| known).copied().unwrap_or(generation);
-                self.went.remove(&key);
-                came.insert(key, since);
-            }
+            let now: BTreeSet<IpAddr> = eni.addresses.iter().copied().chain([eni.primary]).collect();
+            let old = before.remove(&eni.eni).unwrap_or_default();
+            let same = self.sent.enis.iter().any(|sent| head(sent) == head(eni));
+            let new: Vec<IpAddr> =
+                if same { now.difference(&old).copied().collect() } else { now.iter().copied().collect() };
+            self.leave(&eni.eni, old.difference(&now), generation);
+            self.arrive(&eni.eni, new, generation);
+            self.known.insert(eni.eni.clone(), now);
         }
-        for key in std::mem::replace(&mut self.came, came).into_keys() {
-            if !self.came.contains_key(&key) {
-                self.went.insert(key, generation);
-            }
+        for (eni, old) in before {
+            self.leave(&eni, old.iter(), generation);
         }
         self.sent = DatapathWanted { generation, enis };
         Some(self.sent.clone())
+    }
+
+    fn arrive(&mut self, eni: &EniId, addresses: Vec<IpAddr>, generation: u64) {
+        for address in addresses {
+            if let Some(going) = self.going.get_mut(eni) {
+                going.remove(&address);
+            }
+            self.coming.entry(eni.clone()).or_default().insert(address, generation);
+        }
+    }
+
+    fn leave<'a>(&mut self, eni: &EniId, addresses: impl Iterator<Item = &'a IpAddr>, generation: u64) {
+        for address in addresses {
+            if let Some(coming) = self.coming.get_mut(eni) {
+                coming.remove(address);
+            }
+            self.going.entry(eni.clone()).or_default().insert(*address, generation);
+        }
+    }
+
+    /// Whether a wish was stated.
+    pub(crate) const fn told(&self) -> bool {
+        self.sent.generation > 0
     }
 
     /// Notes a confirmation.
@@ -58,7 +81,10 @@ impl Kernel {
         self.confirmed = generation;
         self.ready = ready;
         self.failure = None;
-        self.went.retain(|_, went| *went > generation);
+        for generations in [&mut self.coming, &mut self.going] {
+            generations.values_mut().for_each(|of| of.retain(|_, since| *since > generation));
+            generations.retain(|_, of| !of.is_empty());
+        }
     }
 
     /// Notes a failure.
@@ -71,17 +97,29 @@ impl Kernel {
         self.failure.as_deref()
     }
 
+    /// Whether the ENI's netdev is there and prepared.
+    pub(crate) fn is_ready(&self, eni: &EniId) -> bool {
+        self.ready.contains(eni)
+    }
+
     /// Whether the address works.
     pub(crate) fn has(&self, eni: &EniId, address: IpAddr) -> bool {
-        let came = self.came.get(&(eni.clone(), address));
-        came.is_some_and(|came| *came <= self.confirmed) && self.ready.contains(eni)
+        let holds = |of: Option<&BTreeMap<IpAddr, u64>>| of.is_some_and(|of| of.contains_key(&address));
+        self.is_ready(eni)
+            && self.known.get(eni).is_some_and(|known| known.contains(&address))
+            && !holds(self.coming.get(eni))
+    }
+
+    /// Addresses of the ENI that were sent and are not confirmed yet.
+    pub(crate) fn unconfirmed(&self, eni: &EniId) -> impl Iterator<Item = IpAddr> {
+        self.coming.get(eni).into_iter().flat_map(|of| of.keys().copied())
     }
 
     /// Whether the address is surely out. Before the first confirmation nothing is sure: an earlier process may have
     /// put it there.
     pub(crate) fn lacks(&self, eni: &EniId, address: IpAddr) -> bool {
-        let key = (eni.clone(), address);
-        self.confirmed > 0 && !self.came.contains_key(&key) && !self.went.contains_key(&key)
+        let going = self.going.get(eni).is_some_and(|of| of.contains_key(&address));
+        self.confirmed > 0 && !going && self.known.get(eni).is_none_or(|known| !known.contains(&address))
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! # Guarantees
 //! - An address is held by at most one attachment; a resting address is neither handed out nor counted as available.
-//! - No ENI beyond its address quota, no instance and no network card beyond its ENI quota.
+//! - No ENI beyond its quota of addresses and prefixes, no instance and no network card beyond its ENI quota.
 //! - An address that an attachment holds is not unassigned, forgotten or detached, whatever EC2 shows; see [`Finding`].
 //! - After a crash at any point, the next pool finishes or undoes what was begun.
 
@@ -26,9 +26,11 @@ mod kernel;
 pub mod leaked;
 mod placement;
 mod pool;
+mod prefix;
 mod record;
 mod settings;
 mod sizing;
+mod table;
 mod time;
 mod view;
 pub mod vpcroute;
@@ -41,5 +43,5 @@ pub use pool::Pool;
 pub use record::{AttachmentKey, EniRecord, Holding, Intent, IntentId, Place, PodName, Record, StoreChange};
 pub use settings::{EniTemplate, NO_MANAGE_TAG, NodeFacts, PoolSettings, PrefixDelegation, Targets, Timings};
 pub use time::{Jitter, Timestamp};
-pub use view::{AddressView, Counts, EniView, PoolView, WaitingView};
+pub use view::{AddressView, Counts, EniView, PoolView, PrefixView, WaitingView};
 pub use wait::Wait;

@@ -6,6 +6,7 @@
 //! beats a cooldown and an intent for the same address, because it was written later.
 
 use crate::time::Timestamp;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use spur_cloud::{CardIndex, CreateEni, DeviceIndex, EniId, MacAddr, SubnetId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,12 +99,15 @@ pub enum Intent {
         /// Since when.
         since: Timestamp,
     },
-    /// Give addresses back to the subnet.
+    /// Give addresses, or prefixes, back to the subnet.
     Unassign {
         /// Whose.
         eni: EniId,
-        /// Which.
+        /// Which addresses that came one by one.
         addresses: BTreeSet<IpAddr>,
+        /// Which prefixes; records from before there were any do not say.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        prefixes: BTreeSet<IpNet>,
     },
     /// Detach an ENI and delete it.
     Remove {

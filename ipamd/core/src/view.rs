@@ -6,8 +6,10 @@ use crate::record::{AttachmentKey, Place, PodName};
 use crate::settings::Targets;
 use crate::time::Timestamp;
 use crate::wait::Wait;
+use ipnet::IpNet;
 use serde::Serialize;
 use spur_cloud::{EniId, SubnetId};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The whole pool.
@@ -31,6 +33,8 @@ pub struct PoolView {
     pub blocked: Vec<Wait>,
     /// Contradictions that stand.
     pub findings: Vec<Finding>,
+    /// How often each kind of contradiction was found since the start, by [`Finding::kind`].
+    pub found: BTreeMap<&'static str, u64>,
 }
 
 /// Addresses by state.
@@ -46,6 +50,10 @@ pub struct Counts {
     pub cooling: u32,
     /// On their way back to the subnet.
     pub leaving: u32,
+    /// Prefixes of which all addresses are free.
+    pub free_prefixes: u32,
+    /// Prefixes of which some addresses are in use or rest: how scattered pods are over prefixes.
+    pub used_prefixes: u32,
 }
 
 /// One ENI.
@@ -61,8 +69,23 @@ pub struct EniView {
     pub phase: &'static str,
     /// Addresses for pods that it may have.
     pub capacity: u32,
-    /// Its addresses, the primary one left out.
+    /// Delegated prefixes on it.
+    pub prefixes: Vec<PrefixView>,
+    /// Its addresses, the primary one left out, those of prefixes included.
     pub addresses: Vec<AddressView>,
+}
+
+/// One delegated prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PrefixView {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Free addresses in it.
+    pub free: u32,
+    /// Addresses of pods in it.
+    pub held: u32,
+    /// Resting addresses in it.
+    pub cooling: u32,
 }
 
 /// One address.

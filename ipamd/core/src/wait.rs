@@ -37,6 +37,13 @@ pub enum Wait {
         /// Tried again then.
         until: Timestamp,
     },
+    /// No free /28 in the subnet; single addresses are used meanwhile.
+    NoFreePrefix {
+        /// The subnet.
+        subnet: SubnetId,
+        /// Tried again then.
+        until: Timestamp,
+    },
     /// EC2 refused because of a quota.
     CloudQuota {
         /// EC2's action.
@@ -124,6 +131,7 @@ impl Wait {
             Self::Routes { .. } => "routes",
             Self::Denied { .. } => "denied",
             Self::SubnetFull { .. } => "subnet_full",
+            Self::NoFreePrefix { .. } => "no_free_prefix",
             Self::CloudQuota { .. } => "cloud_quota",
             Self::Throttled { .. } => "throttled",
             Self::Budget { .. } => "budget",
@@ -151,6 +159,9 @@ impl fmt::Display for Wait {
             }
             Self::SubnetFull { subnet, until } => {
                 write!(f, "{subnet} has no free address; next try at {until}")
+            }
+            Self::NoFreePrefix { subnet, until } => {
+                write!(f, "{subnet} has no free /28; next try at {until}")
             }
             Self::CloudQuota { api, until, message } => {
                 write!(f, "{api} refused because of a quota ({message}); next try at {until}")

@@ -3,7 +3,6 @@
 
 use spur_cloud::{Api, Cloud, CloudError, ErrorClass};
 use spur_ipamd_core::{CallDone, CloudCall};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Above the limit that the SDK's client has of its own and the longest wait for the budget together: it ends a call whose client does not
@@ -50,8 +49,8 @@ async fn dispatch<C: Cloud>(cloud: &C, call: &CloudCall) -> Result<CallDone, Clo
         CloudCall::DetachEni { attachment, .. } => cloud.detach_eni(attachment).await.map(done),
         CloudCall::DeleteEni { eni } => cloud.delete_eni(eni).await.map(done),
         CloudCall::Assign { eni, request } => cloud.assign(eni, request).await.map(CallDone::Assigned),
-        CloudCall::Unassign { eni, addresses } => {
-            cloud.unassign(eni, addresses, &BTreeSet::new()).await.map(done)
+        CloudCall::Unassign { eni, addresses, prefixes } => {
+            cloud.unassign(eni, addresses, prefixes).await.map(done)
         }
     }
 }

@@ -5,6 +5,7 @@
 use super::calls::perform;
 use super::clock::Clock;
 use super::handle::{Client, PoolHandle, Question};
+use super::kernel::Kernel;
 use super::tally::Tally;
 use crate::chain::chain;
 use crate::store::StoreHandle;
@@ -14,7 +15,8 @@ use spur_cloud_budget::Budgeted;
 use spur_ipamd_core::{
     Action, CallId, CloudCall, DatapathWanted, Event, Pool, Reason, Reply, StoreChange, StoreId, Ticket,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -26,7 +28,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
 const TALLY: Duration = Duration::from_secs(600);
 
 /// What the driver works with.
-pub(super) struct Parts<C> {
+pub(super) struct Parts<C, K> {
     /// The pool.
     pub(super) pool: Pool,
     /// The time.
@@ -35,6 +37,8 @@ pub(super) struct Parts<C> {
     pub(super) store: StoreHandle,
     /// The cloud, and what may be spent on it.
     pub(super) cloud: Budgeted<C>,
+    /// The kernel, for what it tracks; what it shall be goes elsewhere.
+    pub(super) kernel: Arc<K>,
     /// Where the wanted state of the kernel goes.
     pub(super) wanted: watch::Sender<DatapathWanted>,
     /// Notified when a call failed because a subnet has no address left.
@@ -43,8 +47,8 @@ pub(super) struct Parts<C> {
     pub(super) stop: CancellationToken,
 }
 
-struct Driver<C> {
-    parts: Parts<C>,
+struct Driver<C, K> {
+    parts: Parts<C, K>,
     feedback: mpsc::UnboundedSender<Event>,
     waiting: HashMap<Ticket, oneshot::Sender<Reply>>,
     adds: Vec<Ticket>,
@@ -53,8 +57,8 @@ struct Driver<C> {
 }
 
 /// Starts the task. Events of the kernel's side are sent to the second result; the task ends when all [`PoolHandle`]s are gone.
-pub(super) fn spawn<C: Cloud>(
-    parts: Parts<C>,
+pub(super) fn spawn<C: Cloud, K: Kernel>(
+    parts: Parts<C, K>,
 ) -> (PoolHandle, mpsc::UnboundedSender<Event>, tokio::task::JoinHandle<()>) {
     let (questions, asked) = mpsc::unbounded_channel();
     let (feedback, outcomes) = mpsc::unbounded_channel();
@@ -68,7 +72,7 @@ pub(super) fn spawn<C: Cloud>(
     (PoolHandle::new(questions), feedback, tokio::spawn(driver.run(asked, outcomes)))
 }
 
-impl<C: Cloud> Driver<C> {
+impl<C: Cloud, K: Kernel> Driver<C, K> {
     async fn run(
         mut self,
         mut asked: mpsc::UnboundedReceiver<Question>,
@@ -157,6 +161,7 @@ impl<C: Cloud> Driver<C> {
                 );
                 self.parts.wanted.send_replace(wanted);
             }
+            Action::ProbeFlows { addresses } => self.probe(addresses),
             Action::Report(finding) => {
                 tracing::warn!(kind = finding.kind(), "{finding}");
             }
@@ -177,6 +182,19 @@ impl<C: Cloud> Driver<C> {
             };
             // Gone only when the agent goes down.
             let _ = feedback.send(event);
+        });
+    }
+
+    fn probe(&self, addresses: BTreeSet<IpAddr>) {
+        let (kernel, feedback) = (Arc::clone(&self.parts.kernel), self.feedback.clone());
+        tokio::spawn(async move {
+            let seen = match tokio::task::spawn_blocking(move || kernel.busy_flows(&addresses)).await {
+                Ok(Ok(busy)) => Ok(busy),
+                Ok(Err(error)) => Err(chain(&error).to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            // Gone only when the agent goes down.
+            let _ = feedback.send(Event::FlowsSeen(seen));
         });
     }
 

@@ -97,6 +97,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// When the kernel cannot be read.
     fn masqueraders(&self, pods: &[Ipv4Net]) -> Result<Vec<String>, KernelError>;
 
+    /// Those of the addresses to or from which connections are tracked.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn busy_flows(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, KernelError>;
+
     /// Calls `changed` whenever a link came, went or changed, until it answers `false`. Returns at once.
     ///
     /// # Errors

@@ -277,6 +277,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             clock,
             store: self.store.clone(),
             cloud: budget.clone(),
+            kernel: Arc::clone(&self.world.kernel),
             wanted,
             subnet_full: Arc::clone(subnet_full),
             stop: self.stop.clone(),

@@ -5,8 +5,6 @@
 //! broadcast. An address that a pod holds outside the blocks is kept until the pod is gone, like any address that a pod holds.
 
 use super::Pool;
-use crate::action::Action;
-use crate::address::State;
 use crate::eni::{EniState, Phase, Role};
 use crate::event::BlockGrant;
 use crate::finding::Finding;
@@ -68,7 +66,7 @@ impl Pool {
             let fits = matches!(block, IpNet::V4(_)) && usable(block).count() <= MOST;
             if !fits {
                 let what = format!("the block {block} is of no use: expected IPv4, at most {MOST} addresses");
-                self.out.push(Action::Report(Finding::BadAnswer { what }));
+                self.report(Finding::BadAnswer { what });
             }
             fits
         });
@@ -77,9 +75,7 @@ impl Pool {
         self.sight.observed = Some(self.now);
         for address in addresses {
             if self.table.get(address).is_none() {
-                let rests = self.resting.remove(&address).map(|until| State::Cooling { until });
-                let state = rests.unwrap_or(State::Free { since: self.now });
-                self.table.add(address, self.node.primary.clone(), state, self.now);
+                self.adopt(address, None, &self.node.primary.clone());
             }
         }
         self.drop_strangers();

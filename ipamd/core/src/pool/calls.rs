@@ -1,15 +1,18 @@
 //! Calls: begun here, ended here. A failure is sorted by its class: what must wait (an action, a subnet, an ENI), whether the effect is known,
 //! and what to look at. An unclear outcome is resolved by looking, except for creation, which its token makes safe to repeat.
 
-use super::{Pool, Releasing, Running};
+use super::{Pool, Release, Releasing, Running};
 use crate::action::{Action, CallId, CloudCall, Reason};
 use crate::address::State;
 use crate::backoff::{Key, Policy};
 use crate::eni::{Leaving, Phase, Uncertain};
 use crate::event::CallDone;
 use crate::finding::Finding;
+use crate::placement::Ask;
+use crate::prefix;
 use crate::record::{Intent, StoreChange};
 use crate::wait::Wait;
+use ipnet::IpNet;
 use spur_cloud::{AddressRequest, Api, Assigned, CloudError, EniId, EniQuery, ErrorClass};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -61,7 +64,12 @@ impl Pool {
             (CloudCall::Assign { eni, request }, Ok(CallDone::Assigned(assigned))) => {
                 self.assigned(&eni, &request, assigned);
             }
-            (CloudCall::Unassign { eni, addresses }, Ok(_)) => self.unassigned(&eni, &addresses),
+            (CloudCall::Unassign { eni, addresses, prefixes }, Ok(_)) => {
+                self.unassigned(&eni, &addresses);
+                for prefix in prefixes {
+                    self.unassigned(&eni, &prefix::addresses(prefix).collect());
+                }
+            }
             (CloudCall::SetDeleteOnTermination { eni, .. }, Ok(_)) => {
                 self.enis.entry(eni).and_modify(|eni| eni.dies_with_instance = true);
             }
@@ -87,7 +95,7 @@ impl Pool {
             return Ok(done);
         }
         let message = format!("{} was answered with something else", call.api());
-        self.out.push(Action::Report(Finding::BadAnswer { what: message.clone() }));
+        self.report(Finding::BadAnswer { what: message.clone() });
         Err(CloudError {
             api: call.api(),
             class: ErrorClass::Transient,
@@ -137,51 +145,62 @@ impl Pool {
     fn assigned(&mut self, id: &EniId, request: &AddressRequest, assigned: Assigned) {
         if let Some(eni) = self.enis.get(id) {
             let subnet = eni.record.subnet.clone();
-            self.relax(&subnet);
+            self.gave(&subnet, request);
         }
         match request {
             AddressRequest::Addresses(asked) => {
                 for address in asked {
                     self.table.give_again(*address, self.now);
+                    self.mended(*address);
                 }
             }
             AddressRequest::Count(_) | AddressRequest::Prefixes(_) => {
                 for address in assigned.addresses {
-                    self.take_up(address, id);
+                    self.take_up(address, None, id);
+                }
+                for prefix in assigned.prefixes {
+                    self.take_up_prefix(prefix, id);
                 }
             }
         }
     }
 
     /// Takes an address into the stock that EC2 just gave to one of our ENIs.
-    pub(super) fn take_up(&mut self, address: IpAddr, eni: &EniId) {
-        if self.table.get(address).is_some_and(|slot| slot.eni != *eni) {
-            // It left its ENI: the answer that says so is not here yet, or somebody else took it from there.
+    pub(super) fn take_up(&mut self, address: IpAddr, prefix: Option<IpNet>, eni: &EniId) {
+        let leaves = |state: &State| matches!(state, State::Leaving { .. });
+        if self
+            .table
+            .get(address)
+            .is_some_and(|slot| slot.eni != *eni || leaves(&slot.state) && slot.prefix != prefix)
+        {
+            // It left its ENI or its prefix: the answer that says so is not here yet, or somebody else took it from there.
             self.forget_address(address);
         }
         if self.table.get(address).is_some() {
             let what = format!("{address} was given to {eni}, but is there already");
-            self.out.push(Action::Report(Finding::BadAnswer { what }));
+            self.report(Finding::BadAnswer { what });
             return;
         }
-        let doubtful = self.dig_up(address);
-        let rests = self.resting.remove(&address).map(|until| State::Cooling { until });
-        self.table.add(address, eni.clone(), rests.unwrap_or(State::Free { since: self.now }), self.now);
+        let doubtful = self.dig_up(address, eni);
+        self.adopt(address, prefix, eni);
         self.table.set_doubtful(address, doubtful);
     }
 
     /// An address that was given back was given to us again: a restart must not finish the old release with it. What says so
     /// rides along with the transaction that hands the address out, at the latest. Says whether a call to give it back had no
     /// clear outcome: then it may come late and take the address again.
-    fn dig_up(&mut self, address: IpAddr) -> bool {
+    fn dig_up(&mut self, address: IpAddr, eni: &EniId) -> bool {
         let mut doubtful = false;
         for (intent, release) in &mut self.releases {
-            if release.addresses.remove(&address) {
+            // From another ENI it is gone all the same, and reads may show it there for a while.
+            if release.eni == *eni && release.addresses.remove(&address) {
                 doubtful |= release.unclear;
                 if !release.unclear {
                     // In doubt the intent stays as it is: a restart then finishes the release, and nobody gets the address.
-                    let (eni, addresses) = (release.eni.clone(), release.addresses.clone());
-                    self.dirty.push(StoreChange::PutIntent(*intent, Intent::Unassign { eni, addresses }));
+                    let (eni, prefixes) = (release.eni.clone(), release.prefixes.clone());
+                    let addresses = release.addresses.clone();
+                    let rest = Intent::Unassign { eni, addresses, prefixes };
+                    self.dirty.push(StoreChange::PutIntent(*intent, rest));
                 }
             }
         }
@@ -203,7 +222,11 @@ impl Pool {
         let now = self.now;
         for release in self.releases.values_mut().filter(|release| release.eni == *eni) {
             let there = |address: &IpAddr| self.table.get(*address).is_some_and(|slot| slot.eni == *eni);
-            if release.phase == Releasing::Going && !release.addresses.iter().any(there) {
+            let carried = |prefix: &IpNet| self.table.carrier(*prefix) == Some(eni);
+            if release.phase == Releasing::Going
+                && !release.addresses.iter().any(there)
+                && !release.prefixes.iter().any(carried)
+            {
                 release.phase = Releasing::Gone(now);
             }
         }
@@ -234,24 +257,33 @@ impl Pool {
             ) => {
                 return self.subnet_full(&subnet, *asked);
             }
+            (
+                CloudCall::Assign { request: AddressRequest::Prefixes(asked), .. },
+                ErrorClass::SubnetFull,
+                Some(subnet),
+            ) => {
+                return self.no_prefixes(&subnet, *asked);
+            }
             (CloudCall::AttachEni { .. }, ErrorClass::QuotaExceeded, _) => return self.attach_refused(id),
             _ => self.back_off(Some(id), error),
         }
         let unclear = matches!(class, ErrorClass::Transient | ErrorClass::NotFound | ErrorClass::Conflict);
         match call {
-            CloudCall::Assign { request: AddressRequest::Count(count), .. }
-                if class == ErrorClass::Transient =>
-            {
+            CloudCall::Assign { request: AddressRequest::Addresses(addresses), .. } => {
+                self.repair_failed(addresses, error);
+            }
+            CloudCall::Assign { request, .. } if class == ErrorClass::Transient => {
                 if let Some(eni) = self.enis.get_mut(id) {
-                    eni.uncertain = Some(Uncertain { since: self.now, count: *count });
+                    eni.uncertain = Some(Uncertain { since: self.now, ask: Ask::of(request) });
                 }
             }
-            CloudCall::Unassign { addresses, .. } if unclear => {
-                for release in self.releases.values_mut().filter(|r| !r.addresses.is_disjoint(addresses)) {
+            CloudCall::Unassign { addresses, prefixes, .. } if unclear => {
+                let of = |release: &&mut Release| release.concerns(addresses, prefixes);
+                for release in self.releases.values_mut().filter(of) {
                     release.unclear = true;
                 }
             }
-            CloudCall::Unassign { addresses, .. } => self.put_back(addresses),
+            CloudCall::Unassign { addresses, prefixes, .. } => self.put_back(addresses, prefixes),
             CloudCall::AttachEni { .. } if class == ErrorClass::Conflict => {
                 // The place may be taken by an ENI that somebody else attached.
                 self.sight.next = self.now;

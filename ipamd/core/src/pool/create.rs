@@ -6,9 +6,13 @@ use super::{Creation, Making, Pool};
 use crate::action::{CloudCall, Reason};
 use crate::backoff::Key;
 use crate::eni::{EniState, Phase, Role, record_of};
+use crate::finding::Finding;
+use crate::placement::Ask;
 use crate::record::{Intent, IntentId, StoreChange};
 use crate::time::Timestamp;
-use spur_cloud::{Api, CloudError, CreateEni, Eni, EniQuery, ErrorClass};
+use spur_cloud::{
+    AddressRequest, Api, ClientToken, CloudError, CreateEni, Eni, EniQuery, EniStatus, ErrorClass,
+};
 
 impl Creation {
     /// Whether nobody knows if it was made, and it is searched.
@@ -29,7 +33,7 @@ impl Pool {
             let full = self.backoffs.blocks(&Key::Subnet(creation.create.subnet.clone()), self.now);
             if creation.phase == Making::Due && (creation.uncertain || !full) {
                 creation.phase = Making::Calling;
-                let reason = Reason::Grow { waiting, missing: creation.addresses };
+                let reason = Reason::Grow { waiting, missing: creation.ask.addresses() };
                 let create = Box::new(creation.create.clone());
                 self.call(CloudCall::CreateEni(create), reason);
             }
@@ -43,7 +47,7 @@ impl Pool {
     pub(super) fn created(&mut self, create: &CreateEni, seen: &Eni) {
         let Some(intent) = self.creation_of(create) else { return };
         let Some(Creation { create, since, .. }) = self.creations.remove(&intent) else { return };
-        self.relax(&seen.subnet);
+        self.gave(&seen.subnet, &create.request);
         if self.enis.contains_key(&seen.id) {
             self.store(vec![StoreChange::DropIntent(intent)], Then::Nothing);
             return;
@@ -64,14 +68,17 @@ impl Pool {
         }
         self.enis.insert(seen.id.clone(), eni);
         for address in &seen.addresses {
-            self.take_up(*address, &seen.id);
+            self.take_up(*address, None, &seen.id);
+        }
+        for prefix in &seen.prefixes {
+            self.take_up_prefix(*prefix, &seen.id);
         }
     }
 
     pub(super) fn create_failed(&mut self, create: &CreateEni, error: &CloudError) {
         let Some(intent) = self.creation_of(create) else { return };
         let Some(creation) = self.creations.get_mut(&intent) else { return };
-        let asked = creation.addresses;
+        let asked = creation.ask;
         creation.phase = Making::Due;
         match error.class() {
             ErrorClass::Transient => creation.uncertain = true,
@@ -86,7 +93,10 @@ impl Pool {
             }
         }
         if error.class() == ErrorClass::SubnetFull {
-            self.subnet_full(&create.subnet, asked);
+            match asked {
+                Ask::Singles(asked) => self.subnet_full(&create.subnet, asked),
+                Ask::Prefixes(asked) => self.no_prefixes(&create.subnet, asked),
+            }
         } else {
             self.back_off(None, error);
         }
@@ -96,8 +106,10 @@ impl Pool {
     pub(super) fn search(&mut self) {
         let due =
             |creation: &Creation| matches!(creation.phase, Making::Searched { at, .. } if at <= self.now);
+        // An ENI that is just being made would look as if nobody remembered it.
+        let recall = self.sight.recall.is_some_and(|at| at <= self.now) && self.creations.is_empty();
         let blocked = self.backoffs.blocks(&Key::Api(Api::DescribeNetworkInterfaces), self.now);
-        if blocked || self.sight.searching.is_some() || !self.creations.values().any(due) {
+        if blocked || self.sight.searching.is_some() || !(recall || self.creations.values().any(due)) {
             return;
         }
         let Some(vpc) = self.sight.vpc.clone() else { return };
@@ -126,5 +138,36 @@ impl Pool {
                 creation.phase = Making::Searched { since, at: since.after(settle) };
             }
         }
+        if self.sight.recall.is_some_and(|at| at <= began) && self.creations.is_empty() {
+            self.sight.recall = None;
+            found.for_each(|seen| self.recall(seen));
+        }
+    }
+
+    /// An unattached ENI of this node that nobody remembers: taken into use if there is use for it, deleted otherwise.
+    fn recall(&mut self, seen: &Eni) {
+        if !self.settings.eni.owns(seen)
+            || seen.status != EniStatus::Available
+            || self.enis.contains_key(&seen.id)
+        {
+            return;
+        }
+        self.report(Finding::LeftoverEni { eni: seen.id.clone() });
+        let needed = !self.stock().need(self.aim()).met() && self.free_places() > 0;
+        let intent = IntentId(self.next_id());
+        self.enter_made(seen, intent);
+        if !needed {
+            return self.leave(&seen.id);
+        }
+        let create = CreateEni {
+            subnet: seen.subnet.clone(),
+            security_groups: seen.security_groups.clone(),
+            request: AddressRequest::Count(0),
+            description: seen.description.clone(),
+            tags: seen.tags.clone(),
+            token: ClientToken(seen.id.to_string()),
+        };
+        let made = Intent::Create { create, made: Some(record_of(seen, None)), since: self.now };
+        self.store(vec![StoreChange::PutIntent(intent, made)], Then::Nothing);
     }
 }

@@ -4,90 +4,42 @@
 use super::store::Then;
 use super::{Creation, Making, Pool};
 use crate::action::{CloudCall, Reason};
-use crate::address::State;
 use crate::backoff::Key;
 use crate::eni::{EniState, Phase, Role, free_place};
+use crate::finding::Finding;
 use crate::leaked::CREATED_TAG;
-use crate::placement::{Ground, Room, Site, place};
+use crate::placement::{Ask, Ground, Room, Site, place};
+use crate::prefix;
 use crate::record::{Intent, IntentId, StoreChange};
-use crate::sizing::Stock;
-use spur_cloud::{AddressRequest, Api, CardIndex, ClientToken, CreateEni, DeviceIndex, SubnetId};
-use std::collections::BTreeSet;
+use crate::settings::PrefixDelegation;
+use spur_cloud::{
+    AddressRequest, Api, CardIndex, ClientToken, CloudError, CreateEni, DeviceIndex, ErrorClass, SubnetId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Of the places of an ENI, one in so many may go to single addresses where prefixes can be had.
+const FEW: u32 = 4;
 
 impl Pool {
-    /// Counts the stock.
-    pub(super) fn stock(&self) -> Stock {
-        let mut stock =
-            Stock { waiting: u32::try_from(self.waiters.len()).unwrap_or(u32::MAX), ..Stock::default() };
-        for (address, slot) in self.table.iter() {
-            match slot.state {
-                State::Free { .. } if slot.doubtful => {}
-                State::Free { .. } if self.usable(address, slot) => stock.free += 1,
-                State::Free { .. } if self.enis.get(&slot.eni).is_some_and(|eni| self.on_its_way(eni)) => {
-                    stock.coming += 1;
-                }
-                State::Granting { .. } | State::Held { .. } => stock.held += 1,
-                _ => {}
-            }
-        }
-        stock.coming += self.enis.values().map(|eni| self.incoming(eni)).sum::<u32>();
-        let blocked = self.backoffs.blocks(&Key::Api(Api::CreateNetworkInterface), self.now);
-        let made = self
-            .creations
-            .values()
-            .filter(|creation| creation.phase == Making::Calling || !blocked && !creation.searched());
-        stock.coming += made.map(|creation| creation.addresses).sum::<u32>();
-        stock
-    }
-
-    /// Whether addresses on it will be usable without anybody's help.
-    fn on_its_way(&self, eni: &EniState) -> bool {
-        let attaches = eni.phase != Phase::Unattached
-            || !self.backoffs.blocks_call(&eni.record.id, Api::AttachNetworkInterface, self.now);
-        eni.grows() && attaches
-    }
-
-    /// Addresses that a call may bring to it.
-    fn incoming(&self, eni: &EniState) -> u32 {
-        let calling = eni.busy.and_then(|call| self.calls.get(&call)).map(|running| &running.call);
-        let asked = match calling {
-            Some(CloudCall::Assign { request: AddressRequest::Count(count), .. }) => *count,
-            _ => 0,
-        };
-        asked + eni.uncertain.map_or(0, |uncertain| uncertain.count)
-    }
-
-    /// Addresses for pods that an ENI may have.
-    pub(super) fn capacity(&self) -> u32 {
-        self.node.limits.ipv4_per_eni().saturating_sub(1)
-    }
-
-    fn room(&self, eni: &EniState) -> u32 {
-        let taken = self.table.tally(&eni.record.id).all() + eni.prefixes + self.incoming(eni);
-        self.capacity().saturating_sub(taken)
-    }
-
-    /// ENIs at most, as far as is known.
-    pub(super) fn max_enis(&self) -> u32 {
-        let wanted = self.settings.targets.max_enis.unwrap_or(u32::MAX);
-        let learned = self.learned_enis.map_or(u32::MAX, |(limit, _)| limit);
-        self.node.limits.enis().min(wanted).min(learned)
-    }
-
     /// Begins what brings the missing addresses.
     pub(super) fn grow(&mut self) {
         let stock = self.stock();
-        let need = stock.need(&self.settings.targets);
-        if self.sight.observed.is_none() || need.must == 0 {
+        let need = stock.need(self.aim());
+        if self.sight.observed.is_none() || need.met() {
             return;
         }
         let placement = place(need, &self.ground());
-        let reason = Reason::Grow { waiting: stock.waiting, missing: need.must };
-        for (eni, count) in placement.assigns {
-            self.call(CloudCall::Assign { eni, request: AddressRequest::Count(count) }, reason.clone());
+        let missing = need.must.max(need.prefixes.saturating_mul(prefix::SIZE));
+        let reason = Reason::Grow { waiting: stock.waiting, missing };
+        for (eni, ask) in placement.assigns {
+            self.call(CloudCall::Assign { eni, request: ask.request() }, reason.clone());
         }
-        for (subnet, count) in placement.creates {
-            self.begin_creation(subnet, count);
+        for (subnet, ask) in placement.creates {
+            self.begin_creation(subnet, ask);
+        }
+        if placement.waits + placement.unplaced > 0 {
+            self.make_room();
         }
     }
 
@@ -97,32 +49,60 @@ impl Pool {
         let mut rooms = Vec::new();
         let mut soon = 0;
         for eni in self.enis.values().filter(|eni| eni.grows()) {
-            let room = self.room(eni);
+            let (id, subnet) = (&eni.record.id, &eni.record.subnet);
+            let places = self.room(eni);
+            let worth = |places: u32| self.worth(subnet, places);
             let settling = eni.busy.is_some() || eni.look.is_some() || eni.uncertain.is_some();
-            let subnet = Key::Subnet(eni.record.subnet.clone());
+            soon += worth(self.replaceable(eni));
             if settling || eni.attachment.is_none() || self.backoffs.blocks(&Key::Api(api), self.now) {
-                soon += room;
-            } else if !self.backoffs.blocks(&subnet, self.now)
-                && !self.backoffs.blocks_call(&eni.record.id, api, self.now)
+                soon += worth(places);
+            } else if !self.backoffs.blocks(&Key::Subnet(subnet.clone()), self.now)
+                && !self.backoffs.blocks_call(id, api, self.now)
             {
-                let most = self.tight.get(&eni.record.subnet).copied().unwrap_or(u32::MAX);
-                rooms.push((
-                    (room, eni.record.place),
-                    Room { eni: eni.record.id.clone(), room: room.min(most) },
-                ));
+                let room = self.room_of(eni, places);
                 // What a tight subnet keeps back for now comes with the next call.
-                soon += room.saturating_sub(most);
+                let kept = if room.prefixes > 0 { places - room.prefixes } else { places - room.singles };
+                soon += worth(kept);
+                rooms.push(((places, eni.record.place), room));
             }
         }
         rooms.sort_by_key(|(rank, _)| *rank);
-        let rooms = rooms.into_iter().map(|(_, room)| room).collect();
-        Ground { rooms, soon, new_enis: self.new_enis(), site: self.site() }
+        Ground {
+            rooms: rooms.into_iter().map(|(_, room)| room).collect(),
+            soon,
+            new_enis: self.new_enis(),
+            site: self.site(false),
+            prefix_site: self.site(true),
+            delegation: self.delegation(),
+        }
+    }
+
+    /// Addresses that so many places of an ENI in this subnet can take.
+    fn worth(&self, subnet: &SubnetId, places: u32) -> u32 {
+        let delegated = self.delegation() != PrefixDelegation::Off && !self.lacks_prefixes(subnet);
+        if delegated { places.saturating_mul(prefix::SIZE) } else { places }
+    }
+
+    fn room_of(&self, eni: &EniState, places: u32) -> Room {
+        let subnet = &eni.record.subnet;
+        let most =
+            |tight: &BTreeMap<SubnetId, u32>| tight.get(subnet).copied().unwrap_or(u32::MAX).min(places);
+        let delegated = self.delegation() != PrefixDelegation::Off && !self.lacks_prefixes(subnet);
+        let few = (self.capacity() / FEW).saturating_sub(self.table.shelf(&eni.record.id).singles());
+        Room {
+            eni: eni.record.id.clone(),
+            singles: most(&self.tight),
+            prefixes: if delegated { most(&self.tight_prefixes) } else { 0 },
+            few: few.min(most(&self.tight)),
+        }
     }
 
     /// ENIs that may be made now.
     fn new_enis(&self) -> u32 {
         let stuck = self.enis.values().any(|eni| eni.phase == Phase::Unattached && !self.on_its_way(eni));
-        if stuck || self.backoffs.blocks(&Key::Api(Api::CreateNetworkInterface), self.now) {
+        let blocked = |api: Api| self.backoffs.blocks(&Key::Api(api), self.now);
+        // What cannot be attached is not to be made either.
+        if stuck || blocked(Api::CreateNetworkInterface) || blocked(Api::AttachNetworkInterface) {
             return 0;
         }
         self.free_places()
@@ -151,20 +131,24 @@ impl Pool {
         !room && self.free_places() == 0
     }
 
-    /// The best subnet for a new ENI that is not known to be full.
-    fn site(&self) -> Option<Site> {
+    /// The best subnet for a new ENI that is not known to be full, or to be without a free /28.
+    fn site(&self, prefixes: bool) -> Option<Site> {
         let primary = self.enis.get(&self.node.primary).map(|eni| &eni.record.subnet);
         let candidates: Vec<&SubnetId> = match self.settings.eni.subnets.as_slice() {
             [] => primary.into_iter().collect(),
             subnets => subnets.iter().collect(),
         };
-        let good = |subnet: &&&SubnetId| !self.backoffs.blocks(&Key::Subnet((**subnet).clone()), self.now);
+        let good = |subnet: &&&SubnetId| {
+            !self.backoffs.blocks(&Key::Subnet((**subnet).clone()), self.now)
+                && !(prefixes && self.lacks_prefixes(subnet))
+        };
         let subnet = candidates.iter().find(good)?;
-        let most = self.tight.get(*subnet).copied().unwrap_or(u32::MAX).min(self.capacity());
+        let tight = if prefixes { &self.tight_prefixes } else { &self.tight };
+        let most = tight.get(*subnet).copied().unwrap_or(u32::MAX).min(self.capacity());
         Some(Site { subnet: (*subnet).clone(), most })
     }
 
-    fn begin_creation(&mut self, subnet: SubnetId, count: u32) {
+    fn begin_creation(&mut self, subnet: SubnetId, ask: Ask) {
         let template = &self.settings.eni;
         let micros = self.now.since_epoch().as_micros();
         let mut token = format!("{micros:x}-{:x}-{}", self.jitter.bits(), self.node.instance);
@@ -177,15 +161,14 @@ impl Pool {
         let create = CreateEni {
             subnet,
             security_groups: template.security_groups.clone(),
-            request: AddressRequest::Count(count),
+            request: ask.request(),
             description: template.description.clone(),
             tags,
             token: ClientToken(token),
         };
         let intent = IntentId(self.next_id());
         let made = Intent::Create { create: create.clone(), made: None, since: self.now };
-        let creation =
-            Creation { create, since: self.now, addresses: count, phase: Making::Storing, uncertain: false };
+        let creation = Creation { create, since: self.now, ask, phase: Making::Storing, uncertain: false };
         self.creations.insert(intent, creation);
         self.store(vec![StoreChange::PutIntent(intent, made)], Then::Create(intent));
     }
@@ -199,16 +182,40 @@ impl Pool {
                 && eni.look.is_none()
                 && eni.attachment.is_some()
                 && !eni.lost
+                && !eni.retired
         };
         let ready: Vec<_> = self.enis.values().filter(idle).map(|eni| eni.record.id.clone()).collect();
         for id in ready {
-            let missing = self.table.on(&id).filter(|(_, slot)| slot.missing && slot.live());
-            let addresses: BTreeSet<_> = missing.map(|(address, _)| address).collect();
+            let live = |address: &&IpAddr| self.table.get(**address).is_some_and(|slot| slot.live());
+            let addresses: BTreeSet<_> =
+                self.table.shelf(&id).missing().iter().filter(live).copied().collect();
             let Some(address) = addresses.first().copied() else { continue };
             if !self.backoffs.blocks_call(&id, api, self.now) {
                 let request = AddressRequest::Addresses(addresses);
                 self.call(CloudCall::Assign { eni: id, request }, Reason::Repair { address });
             }
         }
+    }
+
+    /// EC2 refused to bring addresses back: unless that may pass by itself, the network of their pods is broken, and is tried to be
+    /// mended all the same.
+    pub(super) fn repair_failed(&mut self, addresses: &BTreeSet<IpAddr>, error: &CloudError) {
+        if matches!(error.class(), ErrorClass::Throttled | ErrorClass::Transient) {
+            return;
+        }
+        for address in addresses {
+            let Some(slot) = self.table.get(*address).filter(|slot| slot.missing && slot.live()) else {
+                continue;
+            };
+            let (eni, address) = (slot.eni.clone(), *address);
+            self.raise(Finding::PodNetworkBroken { address, eni });
+        }
+    }
+
+    /// An address is back.
+    pub(super) fn mended(&mut self, address: IpAddr) {
+        self.findings.retain(
+            |finding| !matches!(finding, Finding::PodNetworkBroken { address: broken, .. } if *broken == address),
+        );
     }
 }

@@ -3,12 +3,14 @@
 
 use super::store::Then;
 use super::{Pool, Releasing};
-use crate::action::{Action, CloudCall, Reason};
+use crate::action::{CloudCall, Reason};
 use crate::address::State;
 use crate::backoff::Key;
 use crate::eni::{Leaving, Phase, Role, free_place};
 use crate::finding::Finding;
+use crate::prefix;
 use crate::record::{Intent, IntentId, StoreChange};
+use ipnet::IpNet;
 use spur_cloud::{Api, CardIndex, DeviceIndex, EniId, EniQuery};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -64,6 +66,11 @@ impl Pool {
     }
 
     fn attach(&mut self, id: &EniId) {
+        let patience = self.settings.timings.attach;
+        if self.enis.get(id).is_some_and(|eni| eni.since.after(patience) <= self.now) {
+            self.report(Finding::AttachTimedOut { eni: id.clone() });
+            return self.leave(id);
+        }
         if self.backoffs.blocks_call(id, Api::AttachNetworkInterface, self.now) {
             return;
         }
@@ -85,18 +92,24 @@ impl Pool {
         self.call(call, Reason::BringUp);
     }
 
+    /// Addresses of an ENI that pods have, or had a short time ago.
+    pub(super) fn occupied(&self, id: &EniId) -> u32 {
+        let tally = self.table.tally(id);
+        tally.live() + tally.cooling
+    }
+
     /// The kernel decides when an attachment is there.
     fn bring_up(&mut self, id: &EniId) {
         let Some(eni) = self.enis.get(id) else { return };
-        let Some(since) = eni.attaching_since() else { return };
+        let Some(since) = eni.waits_since() else { return };
         if self.kernel.has(id, eni.record.primary) {
             if let Some(eni) = self.enis.get_mut(id) {
                 eni.phase = Phase::Ready;
                 eni.looks = 0;
             }
         } else if since.after(self.settings.timings.attach) <= self.now && !eni.lost {
-            if eni.role == Role::Secondary && self.table.tally(id).live + self.table.tally(id).cooling == 0 {
-                self.out.push(Action::Report(Finding::AttachTimedOut { eni: id.clone() }));
+            if eni.role == Role::Secondary && self.occupied(id) == 0 {
+                self.report(Finding::AttachTimedOut { eni: id.clone() });
                 return self.leave(id);
             }
             if let Some(eni) = self.enis.get_mut(id) {
@@ -125,12 +138,9 @@ impl Pool {
 
     /// Begins to remove an ENI, unless a pod has one of its addresses.
     pub(super) fn leave(&mut self, id: &EniId) {
-        let tally = self.table.tally(id);
+        let occupied = self.occupied(id);
         let Some(eni) = self.enis.get_mut(id) else { return };
-        if eni.role != Role::Secondary
-            || tally.live + tally.cooling > 0
-            || matches!(eni.phase, Phase::Leaving(_))
-        {
+        if eni.role != Role::Secondary || occupied > 0 || matches!(eni.phase, Phase::Leaving(_)) {
             return;
         }
         let (record, old) = (eni.record.clone(), eni.intent.take());
@@ -194,24 +204,26 @@ impl Pool {
             {
                 continue;
             }
-            let ours = |state: &State| matches!(state, State::Leaving { intent: i } if *i == intent);
-            let addresses: BTreeSet<_> = self
-                .table
-                .on(&id)
-                .filter(|(_, slot)| ours(&slot.state))
-                .map(|(address, _)| address)
-                .collect();
-            if addresses.is_empty() {
+            let ours = |address: &IpAddr| {
+                let leaving = |state: &State| matches!(state, State::Leaving { intent: i } if *i == intent);
+                self.table.get(*address).is_some_and(|slot| slot.eni == id && leaving(&slot.state))
+            };
+            let addresses: BTreeSet<IpAddr> = release.addresses.iter().copied().filter(ours).collect();
+            let all = |prefix: &&IpNet| prefix::addresses(**prefix).all(|address| ours(&address));
+            let prefixes: BTreeSet<IpNet> = release.prefixes.iter().filter(all).copied().collect();
+            let mut leave =
+                addresses.iter().copied().chain(prefixes.iter().copied().flat_map(prefix::addresses));
+            if addresses.is_empty() && prefixes.is_empty() {
                 self.close_releases(&id);
-            } else if addresses.iter().all(|address| self.kernel.lacks(&id, *address)) {
-                self.call(CloudCall::Unassign { eni: id, addresses }, Reason::Shrink);
+            } else if leave.all(|address| self.kernel.lacks(&id, address)) {
+                self.call(CloudCall::Unassign { eni: id, addresses, prefixes }, Reason::Shrink);
             }
         }
     }
 
     /// Forgets an ENI that is gone, with all that it carried.
     pub(super) fn forget(&mut self, id: &EniId) {
-        if self.table.tally(id).live > 0 {
+        if self.table.tally(id).live() > 0 {
             return;
         }
         for address in self.table.on(id).map(|(address, _)| address).collect::<Vec<_>>() {
@@ -237,7 +249,7 @@ impl Pool {
     /// holder may come with it.
     pub(super) fn forget_address(&mut self, address: IpAddr) {
         let rests = self.table.get(address).and_then(|slot| match slot.state {
-            State::Cooling { until } => Some(until),
+            State::Cooling { until, .. } => Some(until),
             _ => None,
         });
         self.resting.extend(rests.map(|until| (address, until)));

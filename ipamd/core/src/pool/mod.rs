@@ -1,31 +1,40 @@
 //! The pool itself: one state, one `step`. An event changes the state; then the plan looks at the whole state and
 //! begins what can be begun, so that a decision never depends on which event led to it.
 //!
-//! Where to find what: `requests` serves pods, `calls` takes outcomes in, `observe` compares with EC2, `lifecycle` moves ENIs,
-//! `grow` and `shrink` decide on size, `blocks` takes their place in `vpcRoute` mode, `restore` begins after a crash, `report` shows.
+//! Where to find what: `requests` serves pods, `rest` lets addresses rest, `calls` takes outcomes in, `delegate` takes up prefixes, `observe`
+//! compares with EC2, `lifecycle` moves ENIs, `stock` counts, `grow` and `shrink` decide on size, `blocks` takes their place in
+//! `vpcRoute` mode, `restore` begins after a crash, `report` shows.
+//!
+//! A step costs what the ENIs and what changed are: nothing here looks at all addresses but the comparison with EC2.
 
 mod blocks;
 mod calls;
 mod create;
+mod delegate;
 mod grow;
 mod lifecycle;
 mod observe;
 mod report;
 mod requests;
+mod rest;
 mod restore;
 mod shrink;
+mod stock;
 mod store;
 
 use crate::action::{Action, CallId, CloudCall, EniDatapath, StoreId};
-use crate::address::{AddressTable, Slot, State};
 use crate::backoff::Backoffs;
 use crate::eni::{EniState, Look};
 use crate::event::{Event, Ticket};
 use crate::finding::Finding;
 use crate::kernel::Kernel;
-use crate::record::{AttachmentKey, IntentId, PodName, StoreChange};
+use crate::placement::Ask;
+use crate::prefix;
+use crate::record::{AttachmentKey, IntentId, Place, PodName, StoreChange};
 use crate::settings::{NodeFacts, PoolSettings};
+use crate::table::AddressTable;
 use crate::time::{Jitter, Timestamp};
+use ipnet::IpNet;
 use spur_cloud::{CreateEni, EniId, SubnetId, VpcId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -46,23 +55,29 @@ pub struct Pool {
     table: AddressTable,
     /// Resting addresses from before the start that no observation showed yet.
     resting: BTreeMap<IpAddr, Timestamp>,
+    probe: rest::Probe,
     waiters: VecDeque<Waiter>,
     backoffs: Backoffs,
     /// Subnets that refused a number of addresses: ask for this many next time.
     tight: BTreeMap<SubnetId, u32>,
+    /// The same for prefixes.
+    tight_prefixes: BTreeMap<SubnetId, u32>,
     calls: BTreeMap<CallId, Running>,
     stores: BTreeMap<StoreId, store::Pending>,
     /// Changes that can wait for the next transaction.
     dirty: Vec<StoreChange>,
     kernel: Kernel,
+    /// The ENIs, their places and the revisions of their addresses that the kernel was told.
+    told: Vec<(EniId, Place, u64)>,
     sight: Sight,
-    /// When the excess that there is will have lasted long enough.
-    shrink_at: Option<Timestamp>,
+    surplus: Option<shrink::Surplus>,
     /// ENIs that EC2 allowed when it refused one more, believed until then.
     learned_enis: Option<(u32, Timestamp)>,
     /// In `vpcRoute` mode, what the controller granted; none in `eni` mode.
     blocks: Option<blocks::Blocks>,
     findings: BTreeSet<Finding>,
+    /// How often each kind of finding was made.
+    counters: BTreeMap<&'static str, u64>,
     out: Vec<Action>,
 }
 
@@ -71,7 +86,7 @@ pub struct Pool {
 struct Creation {
     create: CreateEni,
     since: Timestamp,
-    addresses: u32,
+    ask: Ask,
     phase: Making,
     /// Whether it may exist already, because an earlier call had no clear outcome.
     uncertain: bool,
@@ -94,14 +109,30 @@ enum Making {
     },
 }
 
-/// Addresses on their way back to the subnet.
+/// Addresses, or prefixes, on their way back to the subnet.
 #[derive(Debug)]
 struct Release {
     eni: EniId,
     addresses: BTreeSet<IpAddr>,
+    prefixes: BTreeSet<IpNet>,
     phase: Releasing,
     /// Whether a call may still take effect: then nothing else may become of the addresses.
     unclear: bool,
+}
+
+impl Release {
+    /// Whether it is about any of these.
+    fn concerns(&self, addresses: &BTreeSet<IpAddr>, prefixes: &BTreeSet<IpNet>) -> bool {
+        !self.addresses.is_disjoint(addresses) || !self.prefixes.is_disjoint(prefixes)
+    }
+
+    /// All addresses that go.
+    fn all(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses
+            .iter()
+            .copied()
+            .chain(self.prefixes.iter().flat_map(|prefix| prefix::addresses(*prefix)))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +172,8 @@ struct Sight {
     next: Timestamp,
     /// The VPC of the node, once its primary ENI was seen.
     vpc: Option<VpcId>,
+    /// When to search by tags for ENIs made before, because nothing survived that would tell of them.
+    recall: Option<Timestamp>,
 }
 
 impl Pool {
@@ -151,6 +184,8 @@ impl Pool {
         self.step += 1;
         self.take(event);
         self.expire();
+        // What came just now is to count as on its way.
+        self.tell_kernel();
         if self.blocks.is_some() {
             self.serve();
         } else {
@@ -177,6 +212,7 @@ impl Pool {
             Event::Stored(id) => self.stored(id),
             Event::StoreFailed(id, message) => self.store_failed(id, &message),
             Event::CallFinished { call, result } => self.call_finished(call, result),
+            Event::FlowsSeen(result) => self.flows_seen(result),
             Event::DatapathApplied { generation, ready } => self.kernel.applied(generation, ready),
             Event::DatapathFailed { message, .. } => self.kernel.failed(message),
         }
@@ -185,22 +221,7 @@ impl Pool {
     /// Ends what lasts only for a time.
     fn expire(&mut self) {
         let now = self.now;
-        let rested = |state: &State| matches!(state, State::Cooling { until } if *until <= now);
-        let rested: Vec<IpAddr> =
-            self.table.iter().filter(|(_, s)| rested(&s.state)).map(|(a, _)| a).collect();
-        for address in rested {
-            self.table.set(address, State::Free { since: now });
-            self.dirty.push(StoreChange::Uncool(address));
-            if !self.at_home(address) {
-                self.forget_address(address);
-            }
-        }
-        let over: Vec<IpAddr> =
-            self.resting.iter().filter(|(_, until)| **until <= now).map(|(a, _)| *a).collect();
-        for address in over {
-            self.resting.remove(&address);
-            self.dirty.push(StoreChange::Uncool(address));
-        }
+        self.end_rests();
         if self.learned_enis.is_some_and(|(_, until)| until <= now) {
             self.learned_enis = None;
             self.findings.retain(|finding| !matches!(finding, Finding::LowerEniLimit { .. }));
@@ -216,22 +237,32 @@ impl Pool {
         }
     }
 
+    /// The ENIs that the kernel shall know, each with its place and the revision of its addresses.
+    fn wish(&self) -> impl Iterator<Item = (&EniId, Place, u64)> {
+        self.enis.values().filter(|eni| eni.in_kernel()).filter_map(|eni| {
+            let id = &eni.record.id;
+            Some((id, eni.record.place?, self.table.shelf(id).revision()))
+        })
+    }
+
     fn tell_kernel(&mut self) {
-        if self.sight.observed.is_none() {
+        let told = || self.told.iter().map(|(id, place, revision)| (id, *place, *revision));
+        if self.sight.observed.is_none() || self.kernel.told() && self.wish().eq(told()) {
             return;
         }
+        self.told = self.wish().map(|(id, place, revision)| (id.clone(), place, revision)).collect();
         let mut enis: Vec<EniDatapath> = self.enis.values().filter_map(|eni| self.datapath_of(eni)).collect();
         enis.sort_by_key(|eni| eni.ordinal);
         if let Some(wanted) = self.kernel.want(enis) {
+            // The newest replaces all before it.
+            self.out.retain(|action| !matches!(action, Action::Datapath(_)));
             self.out.push(Action::Datapath(wanted));
         }
     }
 
     fn datapath_of(&self, eni: &EniState) -> Option<EniDatapath> {
         let place = eni.record.place.filter(|_| eni.in_kernel())?;
-        // What a call on its way may still take is nobody's yet, and must not be found in use by it.
-        let stays = |slot: &Slot| !slot.doubtful && !matches!(slot.state, State::Leaving { .. });
-        let stays = self.table.on(&eni.record.id).filter(|(_, slot)| stays(slot));
+        let stays = self.table.on(&eni.record.id).filter(|(_, slot)| slot.in_kernel());
         Some(EniDatapath {
             eni: eni.record.id.clone(),
             mac: eni.record.mac,
@@ -246,10 +277,6 @@ impl Pool {
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         let timings = &self.settings.timings;
-        let cooling = self.table.iter().filter_map(|(_, slot)| match slot.state {
-            State::Cooling { until } => Some(until),
-            _ => None,
-        });
         let gone = self.releases.values().filter_map(|release| match release.phase {
             Releasing::Gone(at) => Some(at.after(timings.settle)),
             _ => None,
@@ -260,16 +287,16 @@ impl Pool {
         });
         let looks = self.enis.values().filter_map(|eni| eni.look.as_ref().map(|Look { at, .. }| *at));
         let attaching =
-            self.enis.values().filter_map(|eni| eni.attaching_since()).map(|at| at.after(timings.attach));
-        cooling
-            .chain(gone)
+            self.enis.values().filter_map(EniState::waits_since).map(|at| at.after(timings.attach));
+        gone.chain(self.next_rested())
             .chain(searches)
             .chain(looks)
             .chain(attaching)
             .chain(self.backoffs.next(self.now))
             .chain(self.sight.reading.is_none().then_some(self.sight.next))
-            .chain(self.shrink_at)
+            .chain(self.surplus.iter().flat_map(|surplus| [surplus.prefixes, surplus.due]))
             .chain(self.learned_enis.map(|(_, until)| until))
+            .chain(self.sight.recall)
             .filter(|at| *at > self.now)
             .min()
     }
@@ -282,7 +309,16 @@ impl Pool {
     /// Shows a finding that stands until it is taken back.
     fn raise(&mut self, finding: Finding) {
         if self.findings.insert(finding.clone()) {
-            self.out.push(Action::Report(finding));
+            self.report(finding);
         }
     }
+
+    /// Shows and counts what was found.
+    fn report(&mut self, finding: Finding) {
+        *self.counters.entry(finding.kind()).or_default() += 1;
+        self.out.push(Action::Report(finding));
+    }
 }
+
+#[cfg(test)]
+mod tests;

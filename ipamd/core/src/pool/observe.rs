@@ -2,7 +2,7 @@
 //! never against a live pod. An ENI that a call changed while EC2 was being read is left out of that reading.
 
 use super::Pool;
-use crate::action::Action;
+use super::delegate::shows;
 use crate::address::State;
 use crate::backoff::Key;
 use crate::eni::{EniState, Leaving, Phase, Role, ordinal, record_of};
@@ -91,14 +91,14 @@ impl Pool {
 
     /// The ENI is not attached to this instance.
     fn gone(&mut self, id: &EniId) {
-        let live = self.table.tally(id).live;
+        let live = self.table.tally(id).live();
         let Some(eni) = self.enis.get_mut(id) else { return };
         if live > 0 || eni.role == Role::Primary {
             eni.lost = true;
             self.raise(Finding::HeldEniGone { eni: id.clone() });
         } else {
             if !matches!(eni.phase, Phase::Leaving(_)) {
-                self.out.push(Action::Report(Finding::EniGone { eni: id.clone() }));
+                self.report(Finding::EniGone { eni: id.clone() });
             }
             self.forget(id);
         }
@@ -120,7 +120,7 @@ impl Pool {
             }
             return;
         }
-        if eni.role == Role::Foreign {
+        if !self.heed_tags(seen, attached) {
             return;
         }
         match attached {
@@ -152,6 +152,34 @@ impl Pool {
             EniState::new(record_of(seen, Some(place)), role, Phase::Attaching { since: self.now }, self.now);
         eni.attachment = Some(attachment.id.clone());
         self.enis.insert(seen.id.clone(), eni);
+    }
+
+    /// An operator may take an ENI out of our hands at any time, and give it back. One with pods is left as it is until they are gone.
+    /// Says whether it is ours.
+    fn heed_tags(&mut self, seen: &Eni, attachment: Option<&spur_cloud::Attachment>) -> bool {
+        let ours = self.settings.eni.owns(seen);
+        let occupied = self.occupied(&seen.id) > 0;
+        let Some(eni) = self.enis.get_mut(&seen.id) else { return false };
+        match eni.role {
+            Role::Primary => return true,
+            Role::Foreign => {
+                let Some(attachment) = attachment.filter(|_| ours) else { return false };
+                self.forget(&seen.id);
+                self.meet(seen, attachment);
+                return true;
+            }
+            Role::Secondary => {}
+        }
+        eni.retired = !ours && !matches!(eni.phase, Phase::Leaving(_));
+        if !eni.retired || occupied || eni.phase != Phase::Ready || eni.busy.is_some() {
+            return true;
+        }
+        let mut foreign = EniState::new(eni.record.clone(), Role::Foreign, Phase::Ready, self.now);
+        foreign.attachment = eni.attachment.clone();
+        self.forget(&seen.id);
+        self.enis.insert(seen.id.clone(), foreign);
+        self.raise(Finding::ForeignEni { eni: seen.id.clone() });
+        false
     }
 
     fn place_of(&self, id: &EniId, attachment: &spur_cloud::Attachment, role: Role) -> Place {
@@ -198,7 +226,7 @@ impl Pool {
         let Some(eni) = self.enis.get_mut(id) else { return };
         if matches!(eni.phase, Phase::Leaving(Leaving::Going | Leaving::Detaching)) {
             eni.phase = Phase::Leaving(Leaving::Detaching);
-        } else if tally.live > 0 || eni.role == Role::Primary {
+        } else if tally.live() > 0 || eni.role == Role::Primary {
             eni.lost = true;
             self.raise(Finding::HeldEniGone { eni: id.clone() });
         } else {
@@ -209,7 +237,7 @@ impl Pool {
 
     fn see_unattached(&mut self, reading: Reading, seen: &Eni) {
         let id = &seen.id;
-        let (live, cooling) = (self.table.tally(id).live, self.table.tally(id).cooling);
+        let occupied = self.occupied(id);
         let Some(eni) = self.enis.get(id) else { return };
         let (phase, settled, lost) = (eni.phase, self.settled(reading, eni), eni.lost);
         let loose = seen.status == EniStatus::Available && seen.attachment.is_none();
@@ -226,14 +254,16 @@ impl Pool {
             Phase::Leaving(Leaving::Detaching) => self.look(id, "the detachment"),
             Phase::Leaving(_) => {}
             Phase::Attaching { .. } | Phase::Ready if !settled && !lost => self.look(id, "the attachment"),
-            Phase::Attaching { .. } | Phase::Ready if live > 0 || !loose => self.gone(id),
+            Phase::Attaching { .. } | Phase::Ready if self.table.tally(id).live() > 0 || !loose => {
+                self.gone(id)
+            }
             // It goes when nothing on it rests any more; until then it is nobody's, but not forgotten.
-            Phase::Attaching { .. } | Phase::Ready if cooling > 0 => {
+            Phase::Attaching { .. } | Phase::Ready if occupied > 0 => {
                 self.enis.entry(id.clone()).and_modify(|eni| eni.lost = true);
                 self.look(id, "the attachment");
             }
             Phase::Attaching { .. } | Phase::Ready => {
-                self.out.push(Action::Report(Finding::EniGone { eni: id.clone() }));
+                self.report(Finding::EniGone { eni: id.clone() });
                 self.enis.entry(id.clone()).and_modify(|eni| eni.attachment = None);
                 self.leave(id);
             }
@@ -245,23 +275,24 @@ impl Pool {
         let id = &seen.id;
         let before = self.drop_findings(id);
         let settle = self.settings.timings.settle;
-        let mut adopted = 0;
+        let young = move |pool: &Self, address: IpAddr| {
+            pool.table.get(address).is_some_and(|slot| slot.given.after(settle) > reading.at)
+        };
+        let mut adopted = self.see_prefixes(seen, young, new, &before);
         for address in &seen.addresses {
-            match self
-                .table
-                .get(*address)
-                .map(|slot| (slot.eni == *id, slot.given.after(settle) > reading.at))
-            {
-                None if self.buried(*address) => {}
+            match self.table.get(*address).map(|slot| (slot.eni == *id, young(self, *address))) {
+                None if self.buried(*address, id) => {}
                 None => {
-                    let rests = self.resting.remove(address).map(|until| State::Cooling { until });
-                    let state = rests.unwrap_or(State::Free { since: self.now });
-                    self.table.add(*address, id.clone(), state, self.now);
+                    self.adopt(*address, None, id);
                     adopted += 1;
-                    self.note_adoption(*address, id, new);
+                    if self.unexpected(id, new) {
+                        self.report(Finding::AddressAdopted { address: *address, eni: id.clone() });
+                    }
                 }
                 Some((true, young)) => {
                     self.table.set_missing(*address, false);
+                    self.table.regroup(*address, None);
+                    self.mended(*address);
                     if !young {
                         self.table.set_doubtful(*address, false);
                     }
@@ -272,19 +303,21 @@ impl Pool {
             }
         }
         for (address, state, eni) in self.unseen(seen) {
-            let young = self.table.get(address).is_some_and(|slot| slot.given.after(settle) > reading.at);
             match state {
-                State::Leaving { .. } => drop(self.table.remove(address)),
-                _ if young => {}
+                State::Leaving { .. } => self.table.remove(address),
+                _ if young(self, address) => {}
                 State::Free { .. } | State::Cooling { .. } => {
                     self.forget_address(address);
-                    self.out.push(Action::Report(Finding::AddressMissing { address, eni }));
+                    self.report(Finding::AddressMissing { address, eni });
                 }
                 State::Granting { .. } | State::Held { .. } | State::Releasing { .. } => {
                     self.table.set_missing(address, true);
                     self.raise_again(Finding::HeldAddressMissing { address, eni }, &before);
                 }
             }
+        }
+        if self.enis.get(id).is_some_and(|eni| eni.retired) {
+            self.raise_again(Finding::ForeignEni { eni: id.clone() }, &before);
         }
         self.close_releases(id);
         self.clear_up(reading, seen, adopted);
@@ -294,7 +327,6 @@ impl Pool {
     fn clear_up(&mut self, reading: Reading, seen: &Eni, adopted: u32) {
         let wait = self.settings.timings.look.saturating_mul(2);
         let Some(eni) = self.enis.get_mut(&seen.id) else { return };
-        eni.prefixes = u32::try_from(seen.prefixes.len()).unwrap_or(u32::MAX);
         match eni.uncertain {
             Some(uncertain) if adopted == 0 && uncertain.since.after(wait) > reading.at => {
                 self.look(&seen.id, "what became of an assignment");
@@ -317,20 +349,19 @@ impl Pool {
     }
 
     fn unseen(&self, seen: &Eni) -> Vec<(IpAddr, State, EniId)> {
-        let slots = self.table.on(&seen.id).filter(|(address, _)| !seen.addresses.contains(address));
+        let slots = self.table.on(&seen.id).filter(|(address, _)| !shows(seen, *address));
         slots.map(|(address, slot)| (address, slot.state.clone(), slot.eni.clone())).collect()
     }
 
-    fn note_adoption(&mut self, address: IpAddr, id: &EniId, new: bool) {
+    /// Whether nothing of ours explains what appears on an ENI.
+    pub(super) fn unexpected(&self, id: &EniId, new: bool) -> bool {
         let uncertain =
             self.enis.get(id).is_some_and(|eni| eni.uncertain.is_some() || eni.phase == Phase::Unattached);
-        if !new && !uncertain && self.sight.observed.is_some() {
-            self.out.push(Action::Report(Finding::AddressAdopted { address, eni: id.clone() }));
-        }
+        !new && !uncertain && self.sight.observed.is_some()
     }
 
     /// EC2 shows an address on this ENI that we have on another.
-    fn see_elsewhere(&mut self, address: IpAddr, seen: &EniId, before: &BTreeSet<Finding>) {
+    pub(super) fn see_elsewhere(&mut self, address: IpAddr, seen: &EniId, before: &BTreeSet<Finding>) {
         let Some(slot) = self.table.get(address) else { return };
         let eni = slot.eni.clone();
         if slot.live() {
@@ -341,9 +372,9 @@ impl Pool {
         }
     }
 
-    /// Whether EC2 may still show this address, of which we have none, though it was given back.
-    fn buried(&self, address: IpAddr) -> bool {
-        self.releases.values().any(|release| release.addresses.contains(&address))
+    /// Whether EC2 may still show this address on the ENI, though it was given back.
+    fn buried(&self, address: IpAddr, id: &EniId) -> bool {
+        self.releases.values().any(|release| release.eni == *id && release.addresses.contains(&address))
     }
 
     /// Takes back the findings about an ENI; says which they were.

@@ -1,11 +1,14 @@
 //! What is shown: the view for status and metrics, and why a pod waits. Reads only.
 
 use super::Pool;
+use super::stock::whole;
 use crate::address::{Slot, State};
 use crate::backoff::Key;
 use crate::eni::{EniState, Phase, Role};
-use crate::view::{AddressView, Counts, EniView, PoolView, WaitingView};
+use crate::table::Group;
+use crate::view::{AddressView, Counts, EniView, PoolView, PrefixView, WaitingView};
 use crate::wait::Wait;
+use ipnet::IpNet;
 use spur_cloud::Api;
 use std::net::IpAddr;
 
@@ -30,6 +33,7 @@ impl Pool {
             calls: self.calls.iter().map(|(id, running)| (*id, running.call.api().to_string())).collect(),
             blocked: self.backoffs.waits(self.now).map(|(_, wait)| wait.clone()).collect(),
             findings: self.findings.iter().cloned().collect(),
+            found: self.counters.clone(),
         }
     }
 
@@ -44,6 +48,11 @@ impl Pool {
                 State::Leaving { .. } => counts.leaving += 1,
                 State::Granting { .. } | State::Held { .. } | State::Releasing { .. } => counts.held += 1,
             }
+        }
+        let shelves = self.enis.keys().map(|id| self.table.shelf(id));
+        for (_, group) in shelves.flat_map(|shelf| shelf.groups()).filter(|(prefix, _)| prefix.is_some()) {
+            counts.free_prefixes += u32::from(whole(group));
+            counts.used_prefixes += u32::from(group.tally.live() + group.tally.cooling > 0);
         }
         counts
     }
@@ -68,7 +77,8 @@ impl Pool {
             subnet: eni.record.subnet.clone(),
             place: eni.record.place,
             phase,
-            capacity: self.capacity(),
+            capacity: self.addresses_per_eni(),
+            prefixes: self.table.shelf(&eni.record.id).groups().filter_map(view_prefix).collect(),
             addresses: addresses.collect(),
         }
     }
@@ -81,7 +91,7 @@ impl Pool {
             State::Granting { key, holding, .. } => ("granting", Some((key, holding)), None),
             State::Held { key, holding } => ("held", Some((key, holding)), None),
             State::Releasing { key, holding, .. } => ("releasing", Some((key, holding)), None),
-            State::Cooling { until } => ("cooling", None, Some(*until)),
+            State::Cooling { until, .. } => ("cooling", None, Some(*until)),
             State::Leaving { .. } => ("leaving", None, None),
         };
         AddressView {
@@ -122,11 +132,7 @@ impl Pool {
         for eni in self.enis.values().filter(|eni| eni.grows()) {
             if eni.phase != Phase::Ready {
                 waits.insert(Wait::AttachPending { eni: eni.record.id.clone() });
-            } else if self
-                .table
-                .on(&eni.record.id)
-                .any(|(address, slot)| slot.free() && !self.usable(address, slot))
-            {
+            } else if self.kernel.unconfirmed(&eni.record.id).next().is_some() {
                 waits.insert(Wait::DatapathPending { eni: eni.record.id.clone() });
             }
         }
@@ -137,7 +143,7 @@ impl Pool {
             && stock.free + stock.coming < stock.waiting
             && self.full()
         {
-            waits.insert(Wait::Full { enis: self.max_enis(), addresses_per_eni: self.capacity() });
+            waits.insert(Wait::Full { enis: self.max_enis(), addresses_per_eni: self.addresses_per_eni() });
         }
         if waits.is_empty() {
             waits.insert(Wait::Queued);
@@ -146,12 +152,12 @@ impl Pool {
     }
 
     fn wait_for_cooldown(&self) -> Option<Wait> {
-        let rest = self.table.iter().filter_map(|(_, slot)| match slot.state {
-            State::Cooling { until } => Some(until),
-            _ => None,
-        });
-        let rest: Vec<_> = rest.collect();
-        let until = rest.iter().min()?;
-        Some(Wait::Cooldown { addresses: u32::try_from(rest.len()).unwrap_or(u32::MAX), until: *until })
+        let (addresses, until) = self.table.resting()?;
+        Some(Wait::Cooldown { addresses, until })
     }
+}
+
+fn view_prefix((prefix, group): (Option<IpNet>, &Group)) -> Option<PrefixView> {
+    let tally = group.tally;
+    prefix.map(|prefix| PrefixView { prefix, free: tally.free, held: tally.live(), cooling: tally.cooling })
 }

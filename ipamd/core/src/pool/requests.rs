@@ -10,7 +10,6 @@ use crate::record::{AttachmentKey, Holding, PodName, StoreChange};
 use crate::wait::Wait;
 use spur_cloud::EniId;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 impl Pool {
@@ -45,11 +44,7 @@ impl Pool {
             self.reply(ticket, Reply::Refused { waits });
             return;
         }
-        let granting = self.table.iter().find_map(|(address, slot)| match &slot.state {
-            State::Granting { grant: Grant::Answer(granting), .. } if *granting == ticket => Some(address),
-            _ => None,
-        });
-        if let Some(address) = granting {
+        if let Some(address) = self.table.granting(ticket) {
             self.undo_grant(address, None);
         }
     }
@@ -104,14 +99,9 @@ impl Pool {
         if self.waiters.is_empty() || !self.may_serve() {
             return;
         }
-        let mut used: BTreeMap<EniId, u32> = BTreeMap::new();
-        for id in self.enis.keys() {
-            used.insert(id.clone(), self.table.tally(id).live);
-        }
         while !self.waiters.is_empty() {
-            let Some((address, eni)) = self.best_free(&used) else { return };
+            let Some((address, eni)) = self.best_free() else { return };
             let Some(waiter) = self.waiters.pop_front() else { return };
-            *used.entry(eni.clone()).or_default() += 1;
             let (pod, sandbox) = (waiter.pod, waiter.sandbox);
             let holding = Holding { address, eni: eni.clone(), pod, sandbox, since: self.now };
             let mut changes = vec![StoreChange::Hold(waiter.key.clone(), holding.clone())];
@@ -124,21 +114,34 @@ impl Pool {
         }
     }
 
-    /// The address to hand out next: on the ENI with most pods, so that others become empty, and there the one that was
-    /// free longest, so that an address comes back as late as possible.
-    fn best_free(&self, used: &BTreeMap<EniId, u32>) -> Option<(IpAddr, EniId)> {
-        let candidates = self.table.iter().filter_map(|(address, slot)| {
-            let State::Free { since } = slot.state else { return None };
-            let eni = self.enis.get(&slot.eni)?;
-            let rank = (Reverse(used.get(&slot.eni).copied()), eni.record.place, since, address);
-            self.usable(address, slot).then_some((rank, (address, &slot.eni)))
-        });
-        candidates.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, (address, eni))| (address, eni.clone()))
+    /// The address to hand out next: not of a kind that is to go, if there is another; on the ENI with most pods, and there in the
+    /// prefix with most pods, so that others become empty; and of these the one that was free longest.
+    fn best_free(&self) -> Option<(IpAddr, EniId)> {
+        let mut groups: Vec<_> = Vec::new();
+        for eni in self.enis.values().filter(|eni| eni.phase == Phase::Ready && !eni.lost && !eni.retired) {
+            let shelf = self.table.shelf(&eni.record.id);
+            let used = Reverse(shelf.tally().live());
+            for (prefix, group) in shelf.groups().filter(|(_, group)| group.tally.free > 0) {
+                let outdated = self.outdated(&eni.record.subnet, prefix);
+                let taken = Reverse(group.tally.live() + group.tally.cooling);
+                // Single addresses before prefixes: they go back one by one, but each takes a place.
+                let rank = (outdated, used, eni.record.place, prefix.is_some(), taken, prefix);
+                groups.push((rank, group));
+            }
+        }
+        groups.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let usable =
+            |address: &IpAddr| self.table.get(*address).is_some_and(|slot| self.usable(*address, slot));
+        let address = groups.iter().find_map(|(_, group)| group.free().find(usable))?;
+        Some((address, self.table.get(address)?.eni.clone()))
     }
 
     /// Whether a pod could have this address now.
     pub(super) fn usable(&self, address: IpAddr, slot: &Slot) -> bool {
-        let ready = self.enis.get(&slot.eni).is_some_and(|eni| eni.phase == Phase::Ready && !eni.lost);
+        let ready = self
+            .enis
+            .get(&slot.eni)
+            .is_some_and(|eni| eni.phase == Phase::Ready && !eni.lost && !eni.retired);
         slot.free() && !slot.missing && !slot.doubtful && ready && self.kernel.has(&slot.eni, address)
     }
 }

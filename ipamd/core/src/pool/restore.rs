@@ -2,21 +2,26 @@
 //! whatever else was written about it before. Intents are taken up where they were: creations are repeated with their token,
 //! addresses and ENIs on their way out stay on their way out.
 
+use super::rest::Probe;
 use super::{Creation, Making, Pool, Release, Releasing, Sight};
-use crate::address::{AddressTable, State};
+use crate::address::State;
 use crate::backoff::Backoffs;
 use crate::eni::{EniState, Leaving, Phase, Role};
 use crate::kernel::Kernel;
+use crate::placement::Ask;
+use crate::prefix;
 use crate::record::{EniRecord, Intent, IntentId, Record, StoreChange};
 use crate::settings::{NodeFacts, PoolSettings};
+use crate::table::AddressTable;
 use crate::time::{Jitter, Timestamp};
-use spur_cloud::AddressRequest;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 impl Pool {
     /// A pool that continues from what survived. `seed` spreads retries; nodes need different ones. Begin with `Event::Tick`.
     #[must_use]
     pub fn new(settings: PoolSettings, node: NodeFacts, record: Record, seed: u64, now: Timestamp) -> Self {
+        let settle = settings.timings.settle;
         let mut pool = Self {
             settings,
             node,
@@ -29,18 +34,30 @@ impl Pool {
             releases: BTreeMap::new(),
             table: AddressTable::default(),
             resting: BTreeMap::new(),
+            probe: Probe::default(),
             waiters: VecDeque::new(),
             backoffs: Backoffs::default(),
             tight: BTreeMap::new(),
+            tight_prefixes: BTreeMap::new(),
             calls: BTreeMap::new(),
             stores: BTreeMap::new(),
             dirty: Vec::new(),
             kernel: Kernel::default(),
-            sight: Sight { observed: None, reading: None, searching: None, next: now, vpc: None },
-            shrink_at: None,
+            told: Vec::new(),
+            sight: Sight {
+                observed: None,
+                reading: None,
+                searching: None,
+                next: now,
+                vpc: None,
+                // Not at once: a new node has better things to do, and so has EC2 when many start.
+                recall: record.enis.is_empty().then(|| now.after(settle)),
+            },
+            surplus: None,
             learned_enis: None,
             blocks: None,
             findings: BTreeSet::new(),
+            counters: BTreeMap::new(),
             out: Vec::new(),
         };
         pool.restore(record);
@@ -50,7 +67,7 @@ impl Pool {
     fn restore(&mut self, record: Record) {
         for (key, holding) in record.holdings {
             let (address, eni) = (holding.address, holding.eni.clone());
-            self.table.add(address, eni, State::Held { key, holding }, self.now);
+            self.table.add(address, eni, None, State::Held { key, holding }, self.now);
         }
         // A clock that was ahead before the restart must not keep addresses away for long.
         let latest = self.now.after(self.settings.timings.cooldown);
@@ -82,26 +99,34 @@ impl Pool {
                 eni.intent = Some(intent);
             }
             Intent::Create { create, made: None, since } => {
-                let addresses = match &create.request {
-                    AddressRequest::Count(count) => *count,
-                    AddressRequest::Addresses(addresses) => {
-                        u32::try_from(addresses.len()).unwrap_or(u32::MAX)
-                    }
-                    AddressRequest::Prefixes(_) => 0,
-                };
-                let creation = Creation { create, since, addresses, phase: Making::Due, uncertain: true };
+                let ask = Ask::of(&create.request);
+                let creation = Creation { create, since, ask, phase: Making::Due, uncertain: true };
                 self.creations.insert(intent, creation);
             }
-            Intent::Unassign { eni, mut addresses } => {
-                addresses.retain(|address| self.table.get(*address).is_none());
+            Intent::Unassign { eni, mut addresses, mut prefixes } => {
+                let nobodys = |address: IpAddr| self.table.get(address).is_none();
+                addresses.retain(|address| nobodys(*address));
+                // A prefix with an address of a pod in it was given to us again after this was written.
+                prefixes.retain(|prefix| prefix::addresses(*prefix).all(nobodys));
                 for address in &addresses {
-                    self.table.add(*address, eni.clone(), State::Leaving { intent }, self.now);
+                    self.table.add(*address, eni.clone(), None, State::Leaving { intent }, self.now);
                 }
-                self.releases
-                    .insert(intent, Release { eni, addresses, phase: Releasing::Going, unclear: true });
+                for prefix in &prefixes {
+                    for address in prefix::addresses(*prefix) {
+                        self.table.add(
+                            address,
+                            eni.clone(),
+                            Some(*prefix),
+                            State::Leaving { intent },
+                            self.now,
+                        );
+                    }
+                }
+                let phase = Releasing::Going;
+                self.releases.insert(intent, Release { eni, addresses, prefixes, phase, unclear: true });
             }
             Intent::Remove { eni } => {
-                if self.table.tally(&eni.id).live == 0 {
+                if self.table.tally(&eni.id).live() == 0 {
                     let state = self.enter(eni, Phase::Unattached);
                     state.phase = Phase::Leaving(Leaving::Going);
                     state.intent = Some(intent);
@@ -123,8 +148,8 @@ impl Pool {
         }
         for release in self.releases.values_mut() {
             if !self.enis.contains_key(&release.eni) {
-                for address in &release.addresses {
-                    self.table.remove(*address);
+                for address in release.all() {
+                    self.table.remove(address);
                 }
                 release.phase = Releasing::Gone(now);
             }

@@ -1,7 +1,7 @@
 //! Transactions: what is made durable, and what follows from it. Changes nobody waits for ride along with the next transaction; when
 //! one fails, those that are still true are kept for a later one.
 
-use super::{Making, Pool, Releasing};
+use super::{Making, Pool, Release, Releasing};
 use crate::action::{Action, Reply, StoreId};
 use crate::address::{Grant, State};
 use crate::backoff::{Key, Policy};
@@ -58,8 +58,10 @@ impl Pool {
             StoreChange::PutEni(record) => self.enis.get(&record.id).is_some_and(|eni| eni.record == *record),
             StoreChange::DropEni(id) => !self.enis.contains_key(id),
             StoreChange::DropIntent(_) => true,
-            StoreChange::PutIntent(intent, Intent::Unassign { addresses, .. }) => {
-                self.releases.get(intent).is_some_and(|release| release.addresses == *addresses)
+            StoreChange::PutIntent(intent, Intent::Unassign { addresses, prefixes, .. }) => {
+                let same =
+                    |release: &Release| release.addresses == *addresses && release.prefixes == *prefixes;
+                self.releases.get(intent).is_some_and(same)
             }
             StoreChange::Hold(..)
             | StoreChange::Release(_)
@@ -155,7 +157,8 @@ impl Pool {
         let Some(slot) = self.table.get(address) else { return };
         let State::Releasing { tickets, .. } = slot.state.clone() else { return };
         let until = self.now.after(self.settings.timings.cooldown);
-        self.table.set(address, State::Cooling { until });
+        self.table.set(address, State::Cooling { until, busy: 0 });
+        self.mended(address);
         for ticket in tickets {
             self.reply(ticket, Reply::Released { addresses: vec![address] });
         }

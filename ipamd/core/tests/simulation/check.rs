@@ -82,7 +82,10 @@ impl Sim {
             self.broken.push(format!("{eni} is not ours: {call:?}"));
         }
         let (eni, addresses) = match call {
-            CloudCall::Unassign { eni, addresses } => (eni, addresses.clone()),
+            CloudCall::Unassign { eni, addresses, prefixes } => {
+                let whole = prefixes.iter().flat_map(|prefix| prefix.subnets(32).unwrap());
+                (eni, addresses.iter().copied().chain(whole.map(|one| one.addr())).collect())
+            }
             CloudCall::DetachEni { eni, .. } | CloudCall::DeleteEni { eni } => {
                 if !late && self.kernel.applied.enis.iter().any(|used| used.eni == *eni) {
                     self.broken.push(format!("{eni} was taken away while the kernel used it: {call:?}"));

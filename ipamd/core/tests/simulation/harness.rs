@@ -48,6 +48,8 @@ pub(crate) enum Due {
     Commit { life: u64, id: StoreId, changes: Vec<StoreChange>, fails: bool },
     /// The kernel is changed.
     Kernel { life: u64, wanted: DatapathWanted },
+    /// The kernel tells of tracked connections: there are none.
+    Flows { life: u64 },
 }
 
 /// The kernel of the node; it outlives the process.

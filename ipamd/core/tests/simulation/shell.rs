@@ -47,6 +47,10 @@ impl Sim {
                 self.schedule(after, Due::Kernel { life, wanted });
             }
             Action::Reply { ticket, reply } => self.answer(ticket, reply),
+            Action::ProbeFlows { .. } => {
+                let after = self.delay(Duration::from_millis(30));
+                self.schedule(after, Due::Flows { life });
+            }
             Action::Report(finding) => self.check_finding(&finding),
         }
     }
@@ -156,6 +160,7 @@ impl Sim {
                 changes.iter().for_each(|change| self.disk.apply(change));
                 self.feed(Event::Stored(id));
             }
+            Due::Flows { life } if life == self.life => self.feed(Event::FlowsSeen(Ok(BTreeSet::new()))),
             Due::Kernel { life, wanted } if life == self.life && self.newer(&wanted) => {
                 if self.chance(self.chaos.kernel_fails) {
                     let generation = wanted.generation;
@@ -310,8 +315,8 @@ fn execute(world: &mut World, call: &CloudCall) -> Result<CallDone, CloudError> 
         CloudCall::DetachEni { attachment, .. } => world.detach_eni(attachment).map(|()| CallDone::Done),
         CloudCall::DeleteEni { eni } => world.delete_eni(eni).map(|()| CallDone::Done),
         CloudCall::Assign { eni, request } => world.assign(eni, request).map(CallDone::Assigned),
-        CloudCall::Unassign { eni, addresses } => {
-            world.unassign(eni, addresses, &BTreeSet::new()).map(|()| CallDone::Done)
+        CloudCall::Unassign { eni, addresses, prefixes } => {
+            world.unassign(eni, addresses, prefixes).map(|()| CallDone::Done)
         }
     }
 }

@@ -85,6 +85,7 @@ impl Bed {
             clock,
             store,
             cloud: shared,
+            kernel: Arc::new(NodeKernel::new()),
             wanted,
             subnet_full: Arc::default(),
             stop: stop.clone(),

@@ -114,6 +114,11 @@ impl Kernel for NodeKernel {
         Ok(found.iter().map(ToString::to_string).collect())
     }
 
+    fn busy_flows(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, KernelError> {
+        let mut conntrack = Conntrack::open().map_err(failed("open a socket to connection tracking"))?;
+        conntrack.busy(addresses).map_err(failed("list flows"))
+    }
+
     fn watch_links(&self, changed: impl Fn() -> bool + Send + 'static) -> Result<(), KernelError> {
         let mut watcher = LinkWatcher::open().map_err(failed("watch links"))?;
         // A thread of its own: it blocks until the process ends.

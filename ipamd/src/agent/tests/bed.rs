@@ -44,6 +44,8 @@ pub(super) struct KernelState {
     pub(super) flushed: bool,
     pub(super) pods: Vec<WiredPod>,
     pub(super) forgotten: Vec<IpAddr>,
+    /// Addresses that somebody still sends to.
+    pub(super) busy: BTreeSet<IpAddr>,
     /// Host ends of veths.
     pub(super) links: Vec<PodLink>,
     /// Those that are marked.
@@ -134,6 +136,10 @@ impl Kernel for FakeKernel {
 
     fn masqueraders(&self, _pods: &[Ipv4Net]) -> Result<Vec<String>, KernelError> {
         Ok(Vec::new())
+    }
+
+    fn busy_flows(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, KernelError> {
+        Ok(self.with(|state| state.busy.intersection(addresses).copied().collect()))
     }
 
     fn watch_links(&self, changed: impl Fn() -> bool + Send + 'static) -> Result<(), KernelError> {

@@ -67,7 +67,11 @@ fn changes() -> Vec<StoreChange> {
         StoreChange::PutIntent(IntentId(u64::MAX), Intent::Remove { eni: eni() }),
         StoreChange::PutIntent(
             IntentId(2),
-            Intent::Unassign { eni: "eni-1".parse().unwrap(), addresses: BTreeSet::from([address(5)]) },
+            Intent::Unassign {
+                eni: "eni-1".parse().unwrap(),
+                addresses: BTreeSet::from([address(5)]),
+                prefixes: BTreeSet::new(),
+            },
         ),
         StoreChange::DropIntent(IntentId(2)),
     ]
