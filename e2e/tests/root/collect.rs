@@ -77,12 +77,7 @@ fn what_a_terminated_node_left_is_collected_and_the_living_keep_theirs() {
     assert!(text.contains(&format!("{leaked} keep: leaked, but this pass")), "{text}");
     assert!(text.contains(&format!("{unmarked} mark: ")) && !text.contains(&other), "{text}");
     before.regain(&world, &|| Ok(())).unwrap();
-    let made: Vec<_> = world.record().unwrap()[calls..]
-        .iter()
-        .map(|call| call["action"].as_str().unwrap_or_default().to_owned())
-        .filter(|action| !action.starts_with("Describe"))
-        .collect();
-    assert_eq!(made, Vec::<String>::new(), "a dry run writes nothing");
+    nothing_was_written(&world, calls);
 
     let pass = || {
         let (succeeded, text) = world.ipamd(0, &["collect", "--config", config]).unwrap();
@@ -96,13 +91,27 @@ fn what_a_terminated_node_left_is_collected_and_the_living_keep_theirs() {
     let text = pass();
     assert!(text.contains(&format!("{unmarked} keep: only")), "marked by the first pass: {text}");
 
-    // The living node has all its ENIs, each with the time of its creation.
+    all_are_dated(&world, pods.len());
+    world.down().unwrap();
+}
+
+/// The living node has all its ENIs, each with the time of its creation.
+fn all_are_dated(world: &World, pods: usize) {
     let enis = world.cloud().unwrap().nodes[&world.nodes[0].name].clone();
-    assert!(enis.len() >= 2, "{} pods and {} ENIs", pods.len(), enis.len());
+    assert!(enis.len() >= 2, "{} pods and {} ENIs", pods, enis.len());
     let dated = [("Filter.1.Name", "tag-key"), ("Filter.1.Value.1", "spur.dev%2Fcreated")];
     let dated = world.ec2("DescribeNetworkInterfaces", &dated).unwrap();
     for eni in enis.iter().filter(|eni| eni.device_index > 0) {
         assert!(dated.contains(&eni.id), "{} has no time of creation", eni.id);
     }
-    world.down().unwrap();
+}
+
+/// After so many calls, none but reads followed.
+fn nothing_was_written(world: &World, calls: usize) {
+    let made: Vec<_> = world.record().unwrap()[calls..]
+        .iter()
+        .map(|call| call["action"].as_str().unwrap_or_default().to_owned())
+        .filter(|action| !action.starts_with("Describe"))
+        .collect();
+    assert_eq!(made, Vec::<String>::new(), "a dry run writes nothing");
 }

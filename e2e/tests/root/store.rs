@@ -47,8 +47,11 @@ fn assert_sound(world: &World, pods: &[Placed]) {
     assert_eq!(seen.len(), targets.len(), "only {seen:?} of {targets:?} answer");
 }
 
+/// Does something to a file.
+type Damage = fn(&Path);
+
 /// What may become of a file while the agent is away.
-const DAMAGES: [(&str, fn(&Path)); 6] = [
+const DAMAGES: [(&str, Damage); 6] = [
     ("empty", |file| std::fs::write(file, "").unwrap()),
     ("cut short", |file| {
         let bytes = std::fs::read(file).unwrap();
