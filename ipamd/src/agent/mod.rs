@@ -52,6 +52,7 @@ use spur_cloud::{Cloud, Priority};
 use spur_cloud_aws::imds::InstanceIdentity;
 use spur_cloud_budget::Budgeted;
 use spur_ipamd_core::{DatapathWanted, EniRecord, Event, Pool};
+use spur_quotas::InstanceLimits;
 use start::{Prepared, Starter};
 use status::{NodeStatus, Phase, Running};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -223,9 +224,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         );
         self.phase.send_replace(Phase::Running(Arc::clone(&running)));
         if let Some(builtin) = builtin {
-            let (cloud, store) = (Arc::clone(&cloud), self.store.clone());
-            let confirmed = confirm_limits(cloud, store, identity.clone(), (builtin, events.clone()));
-            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(confirmed));
+            self.confirm_later(&cloud, &identity, (builtin, events.clone()));
         }
         let primary = identity.primary.mac;
         let (store, vpc_cidrs) = (self.store.clone(), Arc::clone(&inputs));
@@ -248,6 +247,17 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             self.sweep(&running),
             self.reaper.live(&running.recovered),
         );
+    }
+
+    /// Asks EC2 later for the limits that the built-in ones stand in for.
+    fn confirm_later<C: Cloud>(
+        &self,
+        cloud: &Arc<C>,
+        identity: &InstanceIdentity,
+        told: (InstanceLimits, mpsc::UnboundedSender<Event>),
+    ) {
+        let confirmed = confirm_limits(Arc::clone(cloud), self.store.clone(), identity.clone(), told);
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(confirmed));
     }
 
     /// Starts the pool and the kernel's keeper. The second result takes events for the pool.
