@@ -7,6 +7,7 @@ mod chain;
 mod collect;
 mod common;
 mod containerd;
+mod controller;
 mod crash;
 mod demo;
 mod faults;
