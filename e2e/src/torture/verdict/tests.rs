@@ -36,11 +36,14 @@ fn kernel_at_rest() -> KernelView {
     }
 }
 
+/// Makes one thing wrong.
+type Spoil = fn(&mut KernelView);
+
 #[test]
 fn a_kernel_at_rest_has_no_differences_and_each_single_one_is_named() {
     let pods = [live(1), live(11)];
     assert_eq!(kernel(&kernel_at_rest(), &pods, &enis()), Vec::<String>::new());
-    let cases: [(&str, fn(&mut KernelView)); 11] = [
+    let cases: [(&str, Spoil); 11] = [
         ("0 routes lead to 10.0.0.11", |view| drop(view.routes.pop())),
         ("2 routes lead to 10.0.0.1 ", |view| view.routes.push((address(1), "eni11".to_owned()))),
         ("a route leads to 10.0.0.2", |view| view.routes.push((address(2), "eni1".to_owned()))),
