@@ -189,7 +189,7 @@ impl Pool {
     /// An address that was given back was given to us again: a restart must not finish the old release with it. What says so
     /// rides along with the transaction that hands the address out, at the latest. Says whether a call to give it back had no
     /// clear outcome: then it may come late and take the address again.
-    fn dig_up(&mut self, address: IpAddr, eni: &EniId) -> bool {
+    pub(super) fn dig_up(&mut self, address: IpAddr, eni: &EniId) -> bool {
         let mut doubtful = false;
         for (intent, release) in &mut self.releases {
             // From another ENI it is gone all the same, and reads may show it there for a while.

@@ -96,8 +96,9 @@ impl Pool {
             let alone = |slot: &Slot| slot.prefix.is_none() && matches!(slot.state, State::Leaving { .. });
             match slot.map(|slot| (slot.eni == *id, alone(slot))) {
                 Some((true, true)) => {
-                    // It went back, and came again with all of its prefix.
+                    // It went back, and came again with all of its prefix: a call that gives it back finds nothing.
                     self.table.remove(address);
+                    self.dig_up(address, id);
                     self.adopt(address, Some(prefix), id);
                 }
                 Some((true, false)) => {

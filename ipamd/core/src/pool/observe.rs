@@ -289,6 +289,11 @@ impl Pool {
                         self.report(Finding::AddressAdopted { address: *address, eni: id.clone() });
                     }
                 }
+                // Its prefix went back, and it came again by itself.
+                Some((true, _)) if self.leaves_with_a_prefix(*address) => {
+                    self.table.remove(*address);
+                    self.adopt(*address, None, id);
+                }
                 Some((true, young)) => {
                     self.table.set_missing(*address, false);
                     self.table.regroup(*address, None);
@@ -321,6 +326,11 @@ impl Pool {
         }
         self.close_releases(id);
         self.clear_up(reading, seen, adopted);
+    }
+
+    fn leaves_with_a_prefix(&self, address: IpAddr) -> bool {
+        let leaves = |state: &State| matches!(state, State::Leaving { .. });
+        self.table.get(address).is_some_and(|slot| slot.prefix.is_some() && leaves(&slot.state))
     }
 
     /// What was unclear about the ENI is clear now, or is looked at again.
