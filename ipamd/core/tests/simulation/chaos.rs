@@ -21,6 +21,10 @@ pub(crate) struct Chaos {
     pub(crate) store_fails: u32,
     /// The kernel refuses a change.
     pub(crate) kernel_fails: u32,
+    /// The kernel cannot tell which connections it tracks.
+    pub(crate) blind: u32,
+    /// A pod leaves connections behind, which the kernel tracks for a while.
+    pub(crate) linger: u32,
     /// The process dies instead of a step.
     pub(crate) crash: u32,
     /// The process stands still for a while, as on a machine that is suspended: time passes, and nothing is heard.
@@ -48,6 +52,8 @@ impl Chaos {
             hang: 0,
             store_fails: 0,
             kernel_fails: 0,
+            blind: 0,
+            linger: 0,
             crash: 0,
             freeze: 0,
             reload: 0,
@@ -67,6 +73,8 @@ impl Chaos {
             hang: 100,
             store_fails: 20,
             kernel_fails: 50,
+            blind: 200,
+            linger: 100,
             reload: 3,
             ..Self::calm()
         }
@@ -94,6 +102,7 @@ impl Chaos {
             hang: 50,
             store_fails: 10,
             kernel_fails: 20,
+            linger: 200,
             crash: 20,
             freeze: 2,
             reload: 3,
@@ -127,6 +136,8 @@ impl Chaos {
             hang: 30,
             store_fails: 10,
             kernel_fails: 20,
+            blind: 50,
+            linger: 200,
             crash: 10,
             freeze: 2,
             reload: 5,

@@ -1,9 +1,9 @@
 //! The rules, checked from outside: on what the cloud, the kernel, the store and the pods know, never on what the pool believes.
 
-use crate::harness::{Pod, Sim};
+use crate::harness::{Pod, Sim, carried, carries, within};
 use spur_cloud::fake::Fault;
 use spur_cloud::{CloudError, Eni, EniId, ErrorClass};
-use spur_ipamd_core::{AttachmentKey, CallDone, CloudCall, Finding};
+use spur_ipamd_core::{AttachmentKey, CallDone, CloudCall, Finding, PrefixDelegation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -37,6 +37,9 @@ impl Sim {
         if self.asked_back.get(&address).is_some_and(|at| *at + cooldown > self.now()) {
             self.broken.push(format!("{address} was handed out while it rested"));
         }
+        if self.chaos.blind == 0 && self.flows.get(&address).is_some_and(|until| *until > self.now()) {
+            self.broken.push(format!("{address} was handed out while the kernel tracked its connections"));
+        }
         let known = |wanted: &&spur_ipamd_core::EniDatapath| {
             wanted.eni == *eni && wanted.addresses.contains(&address)
         };
@@ -47,16 +50,34 @@ impl Sim {
 
     /// What growth may not do: ask for more than the targets allow, with all counted that is under way.
     pub(crate) fn check_growth(&mut self) {
-        let there: usize = self.own().map(|eni| eni.addresses.len()).sum();
+        let there: usize = self.own().map(|eni| carried(eni).len()).sum();
         let counts = self.pool.view().counts;
         let gone = counts.held + counts.cooling + counts.leaving;
         let supply = (u32::try_from(there).unwrap() + self.incoming()).saturating_sub(gone);
         let waiting = u32::try_from(self.pool.view().waiting.len()).unwrap();
-        let targets = &self.settings.targets;
-        let wanted = (waiting + targets.warm_ip_target).max(targets.minimum_ip_target);
-        if supply > wanted + targets.max_above_warm {
-            self.broken.push(format!("grows to {supply} free for {waiting} waiting and {targets:?}"));
+        let (wanted, most) = self.aim();
+        if supply > waiting + most {
+            self.broken.push(format!("grows to {supply} free for {waiting} waiting and {wanted} wanted"));
         }
+    }
+
+    /// Free addresses that the targets ask for, and how many there may be at most.
+    fn aim(&self) -> (u32, u32) {
+        let targets = &self.settings.targets;
+        let capacity = self.node.limits.ipv4_per_eni() - 1;
+        let warm = targets.warm_ip_target.max(targets.warm_eni_target * capacity);
+        let wanted = warm.max(targets.minimum_ip_target);
+        let whole = if self.delegation() == PrefixDelegation::Off {
+            0
+        } else {
+            16 * (1 + targets.warm_prefix_target)
+        };
+        (wanted, wanted + targets.max_above_warm + whole)
+    }
+
+    fn delegation(&self) -> PrefixDelegation {
+        let nitro = self.node.limits.prefix_delegation();
+        if nitro { self.settings.targets.prefix_delegation } else { PrefixDelegation::Off }
     }
 
     /// Nothing is reported missing that nobody took.
@@ -68,7 +89,11 @@ impl Sim {
                 | Finding::HeldAddressElsewhere { .. }
                 | Finding::HeldEniGone { .. }
         );
-        if alarm && self.innocent {
+        let puzzle = matches!(
+            finding,
+            Finding::AddressAdopted { .. } | Finding::PrefixAdopted { .. } | Finding::BadAnswer { .. }
+        );
+        if alarm && self.innocent || puzzle && self.frugal {
             self.broken.push(format!("a false alarm: {finding}"));
         }
     }
@@ -83,15 +108,15 @@ impl Sim {
         }
         let (eni, addresses) = match call {
             CloudCall::Unassign { eni, addresses, prefixes } => {
-                let whole = prefixes.iter().flat_map(|prefix| prefix.subnets(32).unwrap());
-                (eni, addresses.iter().copied().chain(whole.map(|one| one.addr())).collect())
+                let whole = prefixes.iter().flat_map(|prefix| within(*prefix));
+                (eni, addresses.iter().copied().chain(whole).collect())
             }
             CloudCall::DetachEni { eni, .. } | CloudCall::DeleteEni { eni } => {
                 if !late && self.kernel.applied.enis.iter().any(|used| used.eni == *eni) {
                     self.broken.push(format!("{eni} was taken away while the kernel used it: {call:?}"));
                 }
                 let seen = self.world.true_enis().get(eni);
-                (eni, seen.map(|eni| eni.addresses.clone()).unwrap_or_default())
+                (eni, seen.map(carried).unwrap_or_default())
             }
             _ => return,
         };
@@ -112,7 +137,7 @@ impl Sim {
                 self.broken.push(format!("{address} was taken away while the kernel used it: {call:?}"));
             }
             if self.asked_back.get(&address).is_some_and(|at| *at + cooldown > now)
-                && !self.robbed.contains_key(&address)
+                && !self.is_robbed(address)
             {
                 self.broken.push(format!("{address} was taken away while it rested: {call:?}"));
             }
@@ -136,6 +161,10 @@ impl Sim {
         if self.tidy && fault.is_none() && class == Some(ErrorClass::QuotaExceeded) {
             self.broken.push(format!("a quota was exceeded: {call:?}"));
         }
+        // Where nobody else acts and nothing fails, a call that changes something is never in vain.
+        if let Some(error) = real.filter(|_| self.frugal && call.changes().is_some()) {
+            self.broken.push(format!("a call in vain: {call:?}: {error}"));
+        }
     }
 
     /// The rules that hold always, as the world shows them.
@@ -143,8 +172,8 @@ impl Sim {
         let mut broken = std::mem::take(&mut self.broken);
         let enis = self.world.true_enis();
         let robbed_enis = &self.robbed_enis;
-        self.robbed.retain(|address, eni| {
-            robbed_enis.contains(eni) || enis.get(eni).is_none_or(|eni| !eni.addresses.contains(address))
+        self.robbed.retain(|(address, eni)| {
+            robbed_enis.contains(eni) || enis.get(eni).is_none_or(|eni| !carries(eni, *address))
         });
         let mut holders: BTreeMap<IpAddr, &AttachmentKey> = BTreeMap::new();
         for (key, address, eni) in self.live() {
@@ -156,10 +185,11 @@ impl Sim {
             }
             let there = self.world.true_enis().get(eni);
             let attached = there.is_some_and(|eni| {
-                eni.addresses.contains(&address)
+                carries(eni, address)
                     && eni.attachment.as_ref().is_some_and(|a| a.instance.as_ref() == Some(&self.instance))
             });
-            if !attached && !self.robbed.contains_key(&address) {
+            let taken = self.is_robbed(address) || self.robbed_enis.contains(eni);
+            if !attached && !taken {
                 broken.push(format!("{address} of {key} is not on {eni}"));
             }
             if !self.kernel.applied.enis.iter().any(|on| on.eni == *eni && on.addresses.contains(&address)) {
@@ -237,14 +267,23 @@ impl Sim {
                 left.push(format!("{} would outlive the instance", eni.id));
             }
         }
-        let (targets, free) = (&self.settings.targets, view.counts.free);
-        let wanted = targets.warm_ip_target.max(targets.minimum_ip_target);
-        if free < wanted.min(self.places()) || free > wanted + targets.max_above_warm {
-            left.push(format!("{free} free addresses for {targets:?}"));
+        let (free, (wanted, most)) = (view.counts.free, self.aim());
+        if free < wanted.min(self.places()) || free > most {
+            left.push(format!("{free} free addresses for {:?}", self.settings.targets));
+        }
+        let enis = self.ours();
+        let prefixes = enis.iter().any(|eni| !eni.prefixes.is_empty());
+        let singles = enis.iter().any(|eni| !eni.addresses.is_empty());
+        match self.delegation() {
+            PrefixDelegation::Off if prefixes => left.push("prefixes are left, and none are used".into()),
+            PrefixDelegation::On if singles && !self.chaos.cramped => {
+                left.push("single addresses are left, and none are used".into());
+            }
+            _ => {}
         }
         let booked: BTreeSet<IpAddr> =
             view.enis.iter().flat_map(|eni| eni.addresses.iter().map(|address| address.address)).collect();
-        let real: BTreeSet<IpAddr> = self.ours().into_iter().flat_map(|eni| eni.addresses).collect();
+        let real: BTreeSet<IpAddr> = self.ours().iter().flat_map(carried).collect();
         if booked != real {
             left.push(format!("booked {booked:?}, real {real:?}"));
         }

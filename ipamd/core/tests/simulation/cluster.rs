@@ -98,7 +98,7 @@ impl Cluster {
 
     /// Addresses that two nodes think they have.
     fn shared(&self) -> Vec<String> {
-        let robbed = |address: &IpAddr| self.nodes.iter().any(|node| node.robbed.contains_key(address));
+        let robbed = |address: &IpAddr| self.nodes.iter().any(|node| node.is_robbed(*address));
         let mut broken = Vec::new();
         let mut holders = BTreeMap::new();
         let mut kernels = BTreeMap::new();
@@ -136,7 +136,7 @@ impl Cluster {
         let rests = |other: &Sim| {
             let cooldown = other.settings.timings.cooldown;
             let asked = other.asked_back.get(&address).is_some_and(|at| *at + cooldown > now);
-            asked && !other.robbed.contains_key(&address) && other.innocent
+            asked && !other.is_robbed(address) && other.innocent
         };
         let other = others.map(|(_, other)| other).find(|other| rests(other))?;
         Some(format!("{address} was handed out while it rested for {}", other.instance))

@@ -2,6 +2,7 @@
 //! checks look at is here: the cloud, the disk, the kernel, and what each pod was told.
 
 use crate::chaos::Chaos;
+use ipnet::IpNet;
 use spur_cloud::fake::{Fault, World};
 use spur_cloud::{
     AddressRequest, CardIndex, ClientToken, CloudError, CreateEni, DeviceIndex, Eni, EniId, InstanceId,
@@ -9,7 +10,7 @@ use spur_cloud::{
 };
 use spur_ipamd_core::{
     AttachmentKey, CallDone, CallId, CloudCall, DatapathWanted, EniTemplate, Event, Jitter, NodeFacts, Pool,
-    PoolSettings, Record, Reply, StoreChange, StoreId, Targets, Ticket, Timestamp, Timings,
+    PoolSettings, PrefixDelegation, Record, Reply, StoreChange, StoreId, Targets, Ticket, Timestamp, Timings,
 };
 use spur_quotas::{Hypervisor, InstanceLimits, NetworkCard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,10 +47,10 @@ pub(crate) enum Due {
     Answer { life: u64, id: CallId, result: Box<Result<CallDone, CloudError>> },
     /// A transaction ends.
     Commit { life: u64, id: StoreId, changes: Vec<StoreChange>, fails: bool },
+    /// The kernel tells which of these addresses have connections, or that it cannot tell.
+    Flows { life: u64, addresses: BTreeSet<IpAddr>, fails: bool },
     /// The kernel is changed.
     Kernel { life: u64, wanted: DatapathWanted },
-    /// The kernel tells of tracked connections: there are none.
-    Flows { life: u64 },
 }
 
 /// The kernel of the node; it outlives the process.
@@ -74,9 +75,9 @@ impl Site {
         let mut world = World::new();
         let vpc = world.add_vpc("main", &["10.0.0.0/16".parse().unwrap()]);
         let cidrs = match (chaos.cramped, chaos.nodes) {
-            (false, _) => ["10.0.0.0/24", "10.0.1.0/24"],
-            (true, 1) => ["10.0.0.0/27", "10.0.1.0/28"],
-            (true, _) => ["10.0.0.0/26", "10.0.1.0/27"],
+            (false, _) => ["10.0.0.0/22", "10.0.4.0/22"],
+            (true, 1) => ["10.0.0.0/26", "10.0.1.0/28"],
+            (true, _) => ["10.0.0.0/25", "10.0.1.0/27"],
         };
         let home = world.add_subnet("a", &vpc, "zone-1a", cidrs[0].parse().unwrap());
         let next = world.add_subnet("b", &vpc, "zone-1a", cidrs[1].parse().unwrap());
@@ -120,10 +121,12 @@ pub(crate) struct Sim {
     pub(crate) pods: BTreeMap<AttachmentKey, Pod>,
     /// When an address was last asked back from a pod.
     pub(crate) asked_back: BTreeMap<IpAddr, Duration>,
+    /// Until when the kernel tracks connections to an address.
+    pub(crate) flows: BTreeMap<IpAddr, Duration>,
     /// Addresses that were handed out in this step.
     pub(crate) granted: Vec<IpAddr>,
     /// Addresses that somebody else took from an ENI.
-    pub(crate) robbed: BTreeMap<IpAddr, EniId>,
+    pub(crate) robbed: BTreeSet<(IpAddr, EniId)>,
     /// ENIs that somebody else detached.
     pub(crate) robbed_enis: BTreeSet<EniId>,
     /// ENIs that somebody else attached.
@@ -166,8 +169,14 @@ impl Sim {
 
     /// An m5.large, alone.
     pub(crate) fn with(seed: u64, chaos: Chaos, targets: Targets, timings: Timings) -> Self {
+        Self::of("m5.large", seed, chaos, targets, timings)
+    }
+
+    /// A machine of this type, alone.
+    pub(crate) fn of(kind: &str, seed: u64, chaos: Chaos, targets: Targets, timings: Timings) -> Self {
         let (world, site) = Site::found(&chaos);
-        Self::start("node", (machine(0), targets, timings), chaos, Jitter::new(seed), &site, world)
+        let limits = spur_quotas::builtin(kind).unwrap();
+        Self::start("node", (limits, targets, timings), chaos, Jitter::new(seed), &site, world)
     }
 
     fn start(
@@ -198,8 +207,9 @@ impl Sim {
             kernel: Kernel::default(),
             pods: BTreeMap::new(),
             asked_back: BTreeMap::new(),
+            flows: BTreeMap::new(),
             granted: Vec::new(),
-            robbed: BTreeMap::new(),
+            robbed: BTreeSet::new(),
             robbed_enis: BTreeSet::new(),
             foreign: BTreeSet::new(),
             broken: Vec::new(),
@@ -242,6 +252,11 @@ impl Sim {
         Some(eni)
     }
 
+    /// Whether somebody else took an address from one of our ENIs.
+    pub(crate) fn is_robbed(&self, address: IpAddr) -> bool {
+        self.robbed.iter().any(|(robbed, _)| *robbed == address)
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.world.now()
     }
@@ -271,14 +286,14 @@ impl Sim {
 
     /// Addresses that calls under way will bring.
     pub(crate) fn incoming(&self) -> u32 {
+        let brings = |request: &AddressRequest| match request {
+            AddressRequest::Count(count) => *count,
+            AddressRequest::Prefixes(count) => 16 * count,
+            AddressRequest::Addresses(_) => 0,
+        };
         let asked = |due: &Due| match due {
-            Due::Effect { call: CloudCall::Assign { request: AddressRequest::Count(count), .. }, .. } => {
-                *count
-            }
-            Due::Effect { call: CloudCall::CreateEni(create), .. } => match create.request {
-                AddressRequest::Count(count) => count,
-                _ => 0,
-            },
+            Due::Effect { call: CloudCall::Assign { request, .. }, .. } => brings(request),
+            Due::Effect { call: CloudCall::CreateEni(create), .. } => brings(&create.request),
             _ => 0,
         };
         self.queue.values().map(asked).sum()
@@ -334,13 +349,34 @@ fn template(instance: &InstanceId, subnets: Vec<SubnetId>) -> EniTemplate {
     }
 }
 
+/// Addresses for pods that an ENI carries, one by one or in prefixes.
+pub(crate) fn carried(eni: &Eni) -> BTreeSet<IpAddr> {
+    eni.addresses.iter().copied().chain(eni.prefixes.iter().flat_map(|prefix| within(*prefix))).collect()
+}
+
+/// Whether an ENI carries an address.
+pub(crate) fn carries(eni: &Eni, address: IpAddr) -> bool {
+    eni.addresses.contains(&address) || eni.prefixes.iter().any(|prefix| prefix.contains(&address))
+}
+
+/// All addresses of a prefix.
+pub(crate) fn within(prefix: IpNet) -> impl Iterator<Item = IpAddr> {
+    prefix.subnets(32).unwrap().map(|one| one.addr())
+}
+
 pub(crate) fn some_targets(rng: &mut Jitter) -> Targets {
     let mut below = |most: u64| u32::try_from(rng.bits() % most).unwrap();
     Targets {
         warm_ip_target: below(5),
         minimum_ip_target: below(8),
+        warm_eni_target: u32::from(below(10) == 0),
+        warm_prefix_target: below(6).saturating_sub(4),
         max_above_warm: below(10),
         max_enis: Some(1 + below(8)).filter(|most| *most <= 3),
-        ..Targets::default()
+        prefix_delegation: match below(5) {
+            0 | 1 => PrefixDelegation::Off,
+            2 | 3 => PrefixDelegation::On,
+            _ => PrefixDelegation::Auto,
+        },
     }
 }

@@ -17,6 +17,7 @@
 
 mod chaos;
 mod check;
+mod churn;
 mod cluster;
 mod harness;
 mod operations;

@@ -1,10 +1,10 @@
 //! The random operations that try to break the rules: pods come and go, the process dies, the operator changes his mind, others
 //! meddle with what is ours.
 
-use crate::harness::{Pod, Sim, some_targets};
+use crate::harness::{Pod, Sim, carried, some_targets, within};
 use spur_cloud::{AddressRequest, Eni};
-use spur_ipamd_core::{AttachmentKey, Event};
-use std::collections::BTreeSet;
+use spur_ipamd_core::{AttachmentKey, Event, NO_MANAGE_TAG};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -107,6 +107,10 @@ impl Sim {
             _ => None,
         };
         self.asked_back.extend(address.map(|address| (address, now)));
+        if self.chance(self.chaos.linger) {
+            let until = now + self.delay(Duration::from_secs(200));
+            self.flows.extend(address.map(|address| (address, until)));
+        }
         let ticket = self.ticket();
         self.pods.insert(key.clone(), Pod::Deleting { ticket, address });
         self.feed(Event::Del { ticket, attachment: key });
@@ -124,7 +128,7 @@ impl Sim {
     fn meddle(&mut self) {
         let hog = self.hog.clone();
         let own: BTreeSet<IpAddr> = self.world.true_enis()[&hog].addresses.clone();
-        match self.rng.bits() % 8 {
+        match self.rng.bits() % 9 {
             0 | 1 => {
                 let most = 9 - u32::try_from(own.len()).unwrap().min(8);
                 drop(self.world.assign(&hog, &AddressRequest::Count(most)));
@@ -133,22 +137,30 @@ impl Sim {
             3 | 4 => self.rob(),
             5 => {
                 if let Some(eni) = self.ours().into_iter().find(|eni| !self.foreign.contains(&eni.id)) {
-                    drop(self.world.assign(&eni.id, &AddressRequest::Count(1)));
+                    let prefix = self.chance(300);
+                    let request = if prefix { AddressRequest::Prefixes(1) } else { AddressRequest::Count(1) };
+                    drop(self.world.assign(&eni.id, &request));
                 }
             }
             6 => self.take_eni(),
+            7 => self.tag_eni(),
             _ => self.foreign_comes_or_goes(),
         }
     }
 
-    /// An address disappears from one of our ENIs.
+    /// An address or a prefix disappears from one of our ENIs.
     fn rob(&mut self) {
-        let with: Vec<Eni> = self.ours().into_iter().filter(|eni| !eni.addresses.is_empty()).collect();
-        let at = self.pick(with.len());
-        let Some(eni) = with.get(at) else { return };
-        let address = eni.addresses.iter().nth(self.pick(eni.addresses.len())).copied().unwrap();
-        drop(self.world.unassign(&eni.id, &BTreeSet::from([address]), &BTreeSet::new()));
-        self.robbed.insert(address, eni.id.clone());
+        let with: Vec<Eni> = self.ours().into_iter().filter(|eni| !carried(eni).is_empty()).collect();
+        let Some(eni) = with.get(self.pick(with.len())) else { return };
+        let prefix = eni.prefixes.iter().nth(self.pick(eni.prefixes.len())).copied();
+        let single = eni.addresses.iter().nth(self.pick(eni.addresses.len())).copied();
+        let (addresses, prefixes) = match (single, prefix) {
+            (Some(single), None) => (BTreeSet::from([single]), BTreeSet::new()),
+            (_, prefix) => (BTreeSet::new(), prefix.into_iter().collect()),
+        };
+        drop(self.world.unassign(&eni.id, &addresses, &prefixes));
+        let gone = addresses.into_iter().chain(prefixes.into_iter().flat_map(within));
+        self.robbed.extend(gone.map(|address| (address, eni.id.clone())));
     }
 
     /// An ENI that we made is detached, or gone altogether.
@@ -158,12 +170,23 @@ impl Sim {
             self.ours().into_iter().filter(|eni| eni.id != *primary && !foreign.contains(&eni.id)).collect();
         let at = self.pick(made.len());
         let Some(eni) = made.get(at) else { return };
-        self.robbed.extend(eni.addresses.iter().map(|address| (*address, eni.id.clone())));
+        self.robbed.extend(carried(eni).into_iter().map(|address| (address, eni.id.clone())));
         self.robbed_enis.insert(eni.id.clone());
         if self.chance(500) {
             self.world.vanish(&eni.id);
         } else if let Some(attachment) = &eni.attachment {
             drop(self.world.detach_eni(&attachment.id));
+        }
+    }
+
+    /// The operator takes an ENI that we made out of our hands, or gives it back.
+    fn tag_eni(&mut self) {
+        let (primary, foreign) = (&self.node.primary, &self.foreign);
+        let made = self.ours().into_iter().find(|eni| eni.id != *primary && !foreign.contains(&eni.id));
+        if let Some(eni) = made {
+            let value = if self.chance(500) { "true" } else { "false" };
+            let tags = BTreeMap::from([(NO_MANAGE_TAG.to_owned(), value.to_owned())]);
+            self.world.tag_eni(&eni.id, &tags).unwrap();
         }
     }
 
@@ -188,6 +211,10 @@ impl Sim {
         drop(self.world.unassign(&hog, &own, &BTreeSet::new()));
         if let Some(eni) = self.foreign.pop_first() {
             self.world.vanish(&eni);
+        }
+        for eni in self.ours() {
+            let tags = BTreeMap::from([(NO_MANAGE_TAG.to_owned(), "false".to_owned())]);
+            self.world.tag_eni(&eni.id, &tags).unwrap();
         }
     }
 

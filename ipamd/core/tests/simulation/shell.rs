@@ -5,6 +5,7 @@ use spur_cloud::fake::{Fault, World};
 use spur_cloud::{Api, CloudError, Eni, EniId, EniStatus, ErrorClass};
 use spur_ipamd_core::{Action, CallDone, CallId, CloudCall, DatapathWanted, Event, Pool};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 const ATTACH: Duration = Duration::from_secs(2);
@@ -46,11 +47,11 @@ impl Sim {
                 let after = self.delay(Duration::from_millis(50));
                 self.schedule(after, Due::Kernel { life, wanted });
             }
-            Action::Reply { ticket, reply } => self.answer(ticket, reply),
-            Action::ProbeFlows { .. } => {
-                let after = self.delay(Duration::from_millis(30));
-                self.schedule(after, Due::Flows { life });
+            Action::ProbeFlows { addresses } => {
+                let (after, fails) = (self.delay(Duration::from_millis(30)), self.chance(self.chaos.blind));
+                self.schedule(after, Due::Flows { life, addresses, fails });
             }
+            Action::Reply { ticket, reply } => self.answer(ticket, reply),
             Action::Report(finding) => self.check_finding(&finding),
         }
     }
@@ -84,6 +85,7 @@ impl Sim {
                 ErrorClass::Transient,
                 ErrorClass::Denied,
                 ErrorClass::Bug,
+                ErrorClass::OverBudget { wait: self.delay(Duration::from_secs(5)) },
             ];
             match call {
                 CloudCall::CreateEni(_) => {
@@ -160,7 +162,12 @@ impl Sim {
                 changes.iter().for_each(|change| self.disk.apply(change));
                 self.feed(Event::Stored(id));
             }
-            Due::Flows { life } if life == self.life => self.feed(Event::FlowsSeen(Ok(BTreeSet::new()))),
+            Due::Flows { life, addresses, fails } if life == self.life => {
+                let now = self.now();
+                let busy = |address: &IpAddr| self.flows.get(address).is_some_and(|until| *until > now);
+                let seen = addresses.into_iter().filter(busy).collect();
+                self.feed(Event::FlowsSeen(if fails { Err("no memory".into()) } else { Ok(seen) }));
+            }
             Due::Kernel { life, wanted } if life == self.life && self.newer(&wanted) => {
                 if self.chance(self.chaos.kernel_fails) {
                     let generation = wanted.generation;
@@ -262,6 +269,7 @@ impl Sim {
         self.queue.retain(|_, due| matches!(due, Due::Effect { .. }));
         self.kernel = Kernel::default();
         self.pods.clear();
+        self.flows.clear();
         self.disk.holdings.clear();
         self.disk.enis.clear();
         // A real one takes longer than an address rests.

@@ -1,10 +1,10 @@
 //! What things cost: calls and writes, in a world where nothing fails.
 
 use super::{calm, live, pass, pod, told};
-use crate::harness::Pod;
+use crate::harness::{Pod, Sim};
 use crate::shell::calls;
 use spur_cloud::Api;
-use spur_ipamd_core::Targets;
+use spur_ipamd_core::{PrefixDelegation, Targets};
 use std::collections::BTreeMap;
 
 #[test]
@@ -39,6 +39,34 @@ fn a_restart_costs_one_call_and_no_write_when_nothing_changed() {
     pass(&mut sim, 20);
     assert_eq!(sim.world.calls().len() - before, 1, "{:?}", calls(&sim.world));
     assert_eq!(sim.disk, disk);
+}
+
+#[test]
+fn a_restart_in_prefix_mode_costs_one_call_and_no_write_when_nothing_changed() {
+    let mut sim = calm(Targets { prefix_delegation: PrefixDelegation::On, ..Targets::default() });
+    (0..20).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 200);
+    let (before, disk) = (sim.world.calls().len(), sim.disk.clone());
+    sim.crash();
+    pass(&mut sim, 20);
+    assert_eq!(sim.world.calls().len() - before, 1, "{:?}", calls(&sim.world));
+    assert_eq!(sim.disk, disk);
+}
+
+#[test]
+fn a_new_eni_costs_three_calls() {
+    let mut sim = calm(Targets::default());
+    (0..7).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 30);
+    let changes = |sim: &Sim| {
+        let reads = |api: &Api| *api == Api::DescribeNetworkInterfaces;
+        sim.world.calls().iter().filter(|call| !reads(&call.api)).count()
+    };
+    let before = changes(&sim);
+    (7..14).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 30);
+    assert_eq!((live(&sim), sim.pool.view().enis.len()), (14, 2));
+    assert!(changes(&sim) - before <= 3, "{:?}", calls(&sim.world));
 }
 
 #[test]

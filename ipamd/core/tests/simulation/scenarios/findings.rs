@@ -16,7 +16,7 @@ fn an_address_taken_from_a_pod_is_brought_back() {
     pass(&mut sim, 100);
     let (_, address, eni) = first_live(&sim);
     sim.world.unassign(&eni, &BTreeSet::from([address]), &BTreeSet::new()).unwrap();
-    sim.robbed.insert(address, eni.clone());
+    sim.robbed.insert((address, eni.clone()));
     pass(&mut sim, 80);
     assert!(sim.world.true_enis()[&eni].addresses.contains(&address));
     pass(&mut sim, 80);
@@ -36,7 +36,7 @@ fn an_address_of_a_pod_that_moved_to_another_eni_is_kept_and_reported() {
     sim.world.unassign(&other, &BTreeSet::from([spare]), &BTreeSet::new()).unwrap();
     sim.world.unassign(&eni, &BTreeSet::from([address]), &BTreeSet::new()).unwrap();
     sim.world.assign(&other, &AddressRequest::Addresses(BTreeSet::from([address]))).unwrap();
-    sim.robbed.insert(address, eni.clone());
+    sim.robbed.insert((address, eni.clone()));
     pass(&mut sim, 130);
     assert!(findings(&sim).contains(&"held_address_elsewhere"), "{:?}", findings(&sim));
     assert_eq!(sim.disk.holdings[&key].address, address);
@@ -76,7 +76,7 @@ fn an_eni_with_pods_that_is_detached_by_somebody_is_kept_in_the_book() {
     let second = view.enis.iter().find(|eni| eni.place.unwrap().ordinal > 0).unwrap().id.clone();
     let attachment = sim.world.true_enis()[&second].attachment.clone().unwrap().id;
     for address in sim.world.true_enis()[&second].addresses.clone() {
-        sim.robbed.insert(address, second.clone());
+        sim.robbed.insert((address, second.clone()));
     }
     sim.robbed_enis.insert(second.clone());
     sim.world.detach_eni(&attachment).unwrap();
