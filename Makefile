@@ -31,7 +31,7 @@ SECONDS ?= 60
 ROUNDS ?= 120
 FIRST ?= 1
 
-.PHONY: help deps build plugin agent demo test unit root witness localstack check fmt pure ci replay fuzz soak bench torture clean
+.PHONY: help deps build plugin agent demo test unit root witness localstack check fmt pure ci replay fuzz soak mutants bench torture clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -89,6 +89,9 @@ fuzz: ## Fuzz all that reads bytes of others for SECONDS=60 in total; needs Rust
 soak: ## The address pool against a simulated cloud with all faults, on all cores: STEPS=10000000 SEED=1000
 	@SPUR_SIM_STEPS=$(STEPS) SPUR_SIM_SEED=$(SEED) $(CARGO) test --release --locked --quiet -p spur-ipamd-core --test simulation soak::soak \
 		-- --exact --ignored --nocapture
+
+mutants: ## Break the address pool rule by rule and demand that the simulation notices: MUTANTS="name …"
+	@scripts/mutants
 
 fmt: ## Format check
 	@$(CARGO) fmt --all --check
