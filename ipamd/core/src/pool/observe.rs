@@ -52,9 +52,9 @@ impl Pool {
         }
     }
 
-    fn fresh(reading: Reading, eni: &EniState) -> bool {
-        let changing = eni.busy.is_some() && eni.touched >= reading.step;
-        !changing && eni.touched < reading.step
+    /// Whether a reading shows the ENI as our calls left it: none is under way, and none ended since it began.
+    const fn fresh(reading: Reading, eni: &EniState) -> bool {
+        eni.busy.is_none() && eni.touched < reading.step
     }
 
     fn settled(&self, reading: Reading, eni: &EniState) -> bool {

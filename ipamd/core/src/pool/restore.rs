@@ -4,7 +4,7 @@
 
 use super::rest::Probe;
 use super::{Creation, Making, Pool, Release, Releasing, Sight};
-use crate::address::State;
+use crate::address::{Slot, State};
 use crate::backoff::Backoffs;
 use crate::eni::{EniState, Leaving, Phase, Role};
 use crate::kernel::Kernel;
@@ -104,23 +104,19 @@ impl Pool {
                 self.creations.insert(intent, creation);
             }
             Intent::Unassign { eni, mut addresses, mut prefixes } => {
-                let nobodys = |address: IpAddr| self.table.get(address).is_none();
+                // An address may be named by an older intent, too, of another ENI perhaps: the newer one counts.
+                let leaves = |slot: &Slot| matches!(slot.state, State::Leaving { .. });
+                let nobodys = |address: IpAddr| self.table.get(address).is_none_or(leaves);
                 addresses.retain(|address| nobodys(*address));
                 // A prefix with an address of a pod in it was given to us again after this was written.
                 prefixes.retain(|prefix| prefix::addresses(*prefix).all(nobodys));
-                for address in &addresses {
-                    self.table.add(*address, eni.clone(), None, State::Leaving { intent }, self.now);
-                }
-                for prefix in &prefixes {
-                    for address in prefix::addresses(*prefix) {
-                        self.table.add(
-                            address,
-                            eni.clone(),
-                            Some(*prefix),
-                            State::Leaving { intent },
-                            self.now,
-                        );
-                    }
+                let single = addresses.iter().map(|address| (*address, None));
+                let whole = prefixes
+                    .iter()
+                    .flat_map(|prefix| prefix::addresses(*prefix).map(|address| (address, Some(*prefix))));
+                for (address, prefix) in single.chain(whole) {
+                    self.table.remove(address);
+                    self.table.add(address, eni.clone(), prefix, State::Leaving { intent }, self.now);
                 }
                 let phase = Releasing::Going;
                 self.releases.insert(intent, Release { eni, addresses, prefixes, phase, unclear: true });

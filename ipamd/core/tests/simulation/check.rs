@@ -175,6 +175,10 @@ impl Sim {
         self.robbed.retain(|(address, eni)| {
             robbed_enis.contains(eni) || enis.get(eni).is_none_or(|eni| !carries(eni, *address))
         });
+        // Connections are asked for as long as the address is the node's: one that somebody took and EC2 gave again is a new one.
+        let stays: BTreeSet<IpAddr> =
+            if self.flows.is_empty() { BTreeSet::new() } else { self.own().flat_map(carried).collect() };
+        self.flows.retain(|address, _| stays.contains(address));
         let mut holders: BTreeMap<IpAddr, &AttachmentKey> = BTreeMap::new();
         for (key, address, eni) in self.live() {
             if let Some(other) = holders.insert(address, key) {
