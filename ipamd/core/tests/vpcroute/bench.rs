@@ -348,7 +348,7 @@ impl Bench {
         let tables = self.world.true_route_tables();
         self.oracle.effect(call, self.now, &tables, &self.record, &self.world);
         let result = perform(&mut self.world, call);
-        if dice < edge { result.and(Err(error(ErrorClass::Transient))) } else { result }
+        if dice < edge { result.and_then(|_| Err(error(ErrorClass::Transient))) } else { result }
     }
 
     // ---- what a test looks at -----------------------------------------------------------------------------------

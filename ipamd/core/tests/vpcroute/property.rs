@@ -88,6 +88,40 @@ impl Op {
                     bench.tell_nodes();
                 }
             }
+            Self::CheckOn(at) => {
+                if bench.nodes.contains_key(&name(&node(*at))) {
+                    let eni = bench.eni(&node(*at));
+                    // Nobody counts this as a call of the controller's.
+                    bench.world.set_source_dest_check(&eni, true).expect("the ENI is there");
+                }
+            }
+            Self::Unclaim(at) => {
+                let keys = std::collections::BTreeSet::from([format!(
+                    "{}test",
+                    spur_ipamd_core::vpcroute::CLAIM_TAG
+                )]);
+                // A table that vanished carries no claim.
+                let _ = bench.world.untag_route_table(&Bench::id(table(*at)), &keys);
+            }
+            Self::EmptyList => {
+                bench.step(spur_ipamd_core::vpcroute::Event::Nodes(Default::default()));
+                bench.run(secs(3));
+                bench.tell_nodes();
+            }
+            Self::Crash => bench.crash(),
+            Self::StoreFails(fails) => bench.store_fails = *fails,
+            Self::Vanish => bench.world.lose_route_table(&Bench::id("c")),
+            Self::Wait(seconds) => bench.run(secs(u64::from(*seconds))),
+            Self::AddNode(_) => {}
+            routes => routes.meddle(bench),
+        }
+    }
+
+    /// What others do to routes.
+    fn meddle(&self, bench: &mut Bench) {
+        let table = |at: u8| TABLES[usize::from(at) % 3];
+        let node = |at: u8| format!("n{at}");
+        match self {
             Self::Lose(at, of) => {
                 if let Some(block) = bench.controller.held(&name(&node(*of))).next() {
                     bench.world.lose_route(&Bench::id(table(*at)), block);
@@ -123,31 +157,7 @@ impl Op {
                     }
                 }
             }
-            Self::CheckOn(at) => {
-                if bench.nodes.contains_key(&name(&node(*at))) {
-                    let eni = bench.eni(&node(*at));
-                    // Nobody counts this as a call of the controller's.
-                    bench.world.set_source_dest_check(&eni, true).expect("the ENI is there");
-                }
-            }
-            Self::Unclaim(at) => {
-                let keys = std::collections::BTreeSet::from([format!(
-                    "{}test",
-                    spur_ipamd_core::vpcroute::CLAIM_TAG
-                )]);
-                // A table that vanished carries no claim.
-                let _ = bench.world.untag_route_table(&Bench::id(table(*at)), &keys);
-            }
-            Self::EmptyList => {
-                bench.step(spur_ipamd_core::vpcroute::Event::Nodes(Default::default()));
-                bench.run(secs(3));
-                bench.tell_nodes();
-            }
-            Self::Crash => bench.crash(),
-            Self::StoreFails(fails) => bench.store_fails = *fails,
-            Self::Vanish => bench.world.lose_route_table(&Bench::id("c")),
-            Self::Wait(seconds) => bench.run(secs(u64::from(*seconds))),
-            Self::AddNode(_) => {}
+            _ => {}
         }
     }
 }
