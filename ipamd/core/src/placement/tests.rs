@@ -51,7 +51,8 @@ fn asks(need: Need, ground: &Ground) -> (Vec<Ask>, Vec<Ask>, u32) {
 #[test]
 fn enis_with_room_are_filled_before_new_ones_are_made() {
     let singles = |counts: &[u32]| counts.iter().map(|count| Singles(*count)).collect::<Vec<_>>();
-    let rows: &[(Need, Ground, (&[u32], &[u32], u32), &str)] = &[
+    type Row<'a> = (Need, Ground, (&'a [u32], &'a [u32], u32), &'a str);
+    let rows: &[Row] = &[
         (need(3, 0), ground(&[2, 9], 2, 9), (&[2, 1], &[], 0), "fullest first"),
         (need(1, 8), ground(&[9], 2, 9), (&[9], &[], 0), "a call is worth its price"),
         (need(1, 8), ground(&[1, 9], 2, 9), (&[1], &[], 0), "but no call for the extra"),

@@ -139,8 +139,8 @@ impl Pool {
             subnets => subnets.iter().collect(),
         };
         let good = |subnet: &&&SubnetId| {
-            !self.backoffs.blocks(&Key::Subnet((**subnet).clone()), self.now)
-                && !(prefixes && self.lacks_prefixes(subnet))
+            let full = self.backoffs.blocks(&Key::Subnet((**subnet).clone()), self.now);
+            !full && (!prefixes || !self.lacks_prefixes(subnet))
         };
         let subnet = candidates.iter().find(good)?;
         let tight = if prefixes { &self.tight_prefixes } else { &self.tight };

@@ -129,7 +129,7 @@ impl Pool {
                 groups.push((rank, group));
             }
         }
-        groups.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        groups.sort_unstable_by_key(|(rank, _)| *rank);
         let usable =
             |address: &IpAddr| self.table.get(*address).is_some_and(|slot| self.usable(*address, slot));
         let address = groups.iter().find_map(|(_, group)| group.free().find(usable))?;
