@@ -2,7 +2,7 @@
 //! later. One call per ENI, several ENIs in parallel. Limits come in as numbers; nothing here knows why a number is what it is.
 //!
 //! Of the two kinds, prefixes go first wherever there are any, in a new ENI of another subnet too; single addresses are what is left when
-//! no subnet has a free /28. With `auto` a need of a few begins with single addresses, as long as they are few on their ENI:
+//! no subnet has a free /28. A need of a few is met with single addresses (with `on`, once there are prefixes), as long as they are few on their ENI:
 //! a place with a single address in it is one prefix less that fits.
 
 use crate::prefix;
@@ -119,7 +119,7 @@ pub(crate) fn place(need: Need, ground: &Ground) -> Placement {
         Spread { need, done: Placement::default(), soon: ground.soon, new_enis: ground.new_enis };
     let few = ground.rooms.iter().map(|room| room.few).sum::<u32>();
     match ground.delegation {
-        PrefixDelegation::Auto if need.prefixes == 0 && need.must <= few => {
+        PrefixDelegation::Auto | PrefixDelegation::On if need.prefixes == 0 && need.must <= few => {
             spread.need.may = 0;
             spread.singles(ground, |room| room.few);
         }

@@ -16,7 +16,7 @@ pub const NO_MANAGE_TAG: &str = "node.k8s.amazonaws.com/no_manage";
 pub enum PrefixDelegation {
     /// A prefix where the need is worth one and the subnet has one; single addresses otherwise.
     Auto,
-    /// Prefixes; single addresses only while no subnet has a free /28.
+    /// Prefixes; single addresses while no subnet has a free /28, and for the last few pods that are not worth another prefix.
     On,
     /// Single addresses.
     #[default]

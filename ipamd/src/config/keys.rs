@@ -195,7 +195,7 @@ pub const KEYS: &[Key] = &[
         "pool.prefixDelegation",
         "auto, on or off",
         "off",
-        "Whether addresses come in prefixes of sixteen (/28), which an ENI carries in the place of one address; instance types that are not built on Nitro have none. `auto` takes a prefix where the need is worth one and the subnet has one, `on` takes single addresses only while no subnet has a free /28. Off by default, because a subnet that is nearly full has none.",
+        "Whether addresses come in prefixes of sixteen (/28), which an ENI carries in the place of one address; instance types that are not built on Nitro have none. `auto` takes a prefix where the need is worth one and the subnet has one, `on` takes single addresses only for the last few pods and while no subnet has a free /28. Off by default, because a subnet that is nearly full has none.",
     ),
     key(
         "pool.maxAboveWarm",

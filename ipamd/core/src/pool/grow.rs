@@ -18,9 +18,6 @@ use spur_cloud::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Of the places of an ENI, one in so many may go to single addresses where prefixes can be had.
-const FEW: u32 = 4;
-
 impl Pool {
     /// Begins what brings the missing addresses.
     pub(super) fn grow(&mut self) {
@@ -88,7 +85,10 @@ impl Pool {
         let most =
             |tight: &BTreeMap<SubnetId, u32>| tight.get(subnet).copied().unwrap_or(u32::MAX).min(places);
         let delegated = self.delegation() != PrefixDelegation::Off && !self.lacks_prefixes(subnet);
-        let few = (self.capacity() / FEW).saturating_sub(self.table.shelf(&eni.record.id).singles());
+        // With `on`, only when prefixes are there: the last few pods are not worth another one.
+        let begun = || self.enis.keys().any(|id| self.table.shelf(id).prefixes().next().is_some());
+        let few = if self.delegation() == PrefixDelegation::Auto || begun() { self.few() } else { 0 };
+        let few = few.saturating_sub(self.table.shelf(&eni.record.id).singles());
         Room {
             eni: eni.record.id.clone(),
             singles: most(&self.tight),

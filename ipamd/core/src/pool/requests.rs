@@ -122,7 +122,7 @@ impl Pool {
             let shelf = self.table.shelf(&eni.record.id);
             let used = Reverse(shelf.tally().live());
             for (prefix, group) in shelf.groups().filter(|(_, group)| group.tally.free > 0) {
-                let outdated = self.outdated(&eni.record.subnet, prefix);
+                let outdated = self.outdated(eni, prefix);
                 let taken = Reverse(group.tally.live() + group.tally.cooling);
                 // Single addresses before prefixes: they go back one by one, but each takes a place.
                 let rank = (outdated, used, eni.record.place, prefix.is_some(), taken, prefix);

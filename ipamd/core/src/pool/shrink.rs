@@ -181,12 +181,12 @@ impl Pool {
     /// Gives back what is of a kind that is not used any more and that nobody has.
     fn give_back_outdated(&mut self) {
         for id in self.open() {
-            let Some(subnet) = self.enis.get(&id).map(|eni| eni.record.subnet.clone()) else { continue };
-            let old = self.table.shelf(&id).groups().filter(|(prefix, _)| self.outdated(&subnet, *prefix));
+            let Some(eni) = self.enis.get(&id) else { continue };
+            let old = self.table.shelf(&id).groups().filter(|(prefix, _)| self.outdated(eni, *prefix));
             let prefixes: BTreeSet<IpNet> =
                 old.filter(|(_, group)| whole(group)).filter_map(|(prefix, _)| prefix).collect();
             let addresses: BTreeSet<IpAddr> =
-                if self.outdated(&subnet, None) { self.single_free(&id).collect() } else { BTreeSet::new() };
+                if self.outdated(eni, None) { self.single_free(&id).collect() } else { BTreeSet::new() };
             self.give_back(&id, addresses, BTreeSet::new());
             self.give_back(&id, BTreeSet::new(), prefixes);
         }
@@ -201,10 +201,9 @@ impl Pool {
 
     /// Places of what is to be replaced on an ENI and is nobody's.
     fn unused_outdated(&self, eni: &EniState) -> u32 {
-        let subnet = &eni.record.subnet;
         let groups = self.table.shelf(&eni.record.id).groups();
         let places =
-            groups.filter(|(prefix, _)| self.outdated(subnet, *prefix)).map(|(prefix, group)| match prefix {
+            groups.filter(|(prefix, _)| self.outdated(eni, *prefix)).map(|(prefix, group)| match prefix {
                 Some(_) => u32::from(whole(group)),
                 None => group.tally.free,
             });
@@ -217,10 +216,9 @@ impl Pool {
         if eni.phase != Phase::Ready || self.backoffs.blocks_call(&eni.record.id, api, self.now) {
             return 0;
         }
-        let subnet = &eni.record.subnet;
         let groups = self.table.shelf(&eni.record.id).groups();
         let goes =
-            groups.filter(|(prefix, _)| self.outdated(subnet, *prefix)).map(|(prefix, group)| match prefix {
+            groups.filter(|(prefix, _)| self.outdated(eni, *prefix)).map(|(prefix, group)| match prefix {
                 Some(_) => u32::from(group.tally.leaving > 0),
                 None => group.tally.leaving,
             });

@@ -15,6 +15,9 @@ use spur_cloud::{Api, SubnetId};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+/// Of the places of an ENI, one in so many may go to single addresses where prefixes can be had.
+const FEW: u32 = 4;
+
 /// Free addresses of an ENI.
 #[derive(Debug, Clone, Copy, Default)]
 struct Supply {
@@ -40,11 +43,14 @@ impl Pool {
     }
 
     /// Whether addresses of this kind on this ENI are to be replaced by the other kind: they are handed out last, count for nothing,
-    /// and go when nobody has them. Where a subnet has no free /28, single addresses are as good as any.
-    pub(super) fn outdated(&self, subnet: &SubnetId, prefix: Option<IpNet>) -> bool {
+    /// and go when nobody has them. Where a subnet has no free /28, single addresses are as good as any, and so are a few of them.
+    pub(super) fn outdated(&self, eni: &EniState, prefix: Option<IpNet>) -> bool {
         match (self.delegation(), prefix) {
             (PrefixDelegation::Off, Some(_)) => true,
-            (PrefixDelegation::On, None) => !self.lacks_prefixes(subnet),
+            (PrefixDelegation::On, None) => {
+                let few = self.table.shelf(&eni.record.id).singles() <= self.few();
+                !few && !self.lacks_prefixes(&eni.record.subnet)
+            }
             _ => false,
         }
     }
@@ -87,7 +93,7 @@ impl Pool {
         let shelf = self.table.shelf(id);
         let works = eni.phase == Phase::Ready && !eni.lost && !eni.retired && self.kernel.is_ready(id);
         let comes = self.on_its_way(eni);
-        let counts = |prefix| !self.outdated(&eni.record.subnet, prefix);
+        let counts = |prefix| !self.outdated(eni, prefix);
         let mut free = 0;
         for (prefix, group) in shelf.groups().filter(|(prefix, _)| counts(*prefix)) {
             free += group.tally.free;
@@ -123,6 +129,11 @@ impl Pool {
             _ => None,
         };
         asked.into_iter().chain(eni.uncertain.map(|uncertain| uncertain.ask))
+    }
+
+    /// Single addresses that an ENI may have where prefixes can be had.
+    pub(super) fn few(&self) -> u32 {
+        self.capacity() / FEW
     }
 
     /// Places for addresses or prefixes that an ENI has beside its own address.
