@@ -1,7 +1,7 @@
 //! What stands in the way, by name: of a node's readiness, of a table, of everything. Words for people, a kind for metrics, and
 //! for conditions an order of weight: what an operator should hear first comes first.
 
-use super::{Family, NodeName, PoolMistake};
+use super::{Family, NodeName, PoolMistake, RouteCall};
 use crate::time::Timestamp;
 use ipnet::IpNet;
 use serde::Serialize;
@@ -72,6 +72,19 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// The call that would end it, if there is one, for a node whose routes are to lead to `target`.
+    pub(super) fn remedy(&self, target: &EniId) -> Option<RouteCall> {
+        let target = target.clone();
+        match self.clone() {
+            Self::CheckOn { eni } => Some(RouteCall::CheckOff { eni }),
+            Self::Absent { table, block } => Some(RouteCall::Create { table, block, target }),
+            Self::WrongTarget { table, block, .. } | Self::Blackhole { table, block } => {
+                Some(RouteCall::Replace { table, block, target })
+            }
+            _ => None,
+        }
+    }
+
     /// A word for metrics and conditions.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

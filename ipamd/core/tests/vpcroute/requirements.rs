@@ -445,6 +445,10 @@ fn r07_a_missing_permission_is_named_and_does_not_stop_the_rest() {
         denied.to_string().contains("ec2:CreateRoute") && denied.to_string().contains("rtb-b"),
         "{denied}"
     );
+    for node in ["n-a", "n-b"] {
+        let waits = bench.grant(node).waits;
+        assert!(waits[0].contains("ec2:CreateRoute") && waits[0].contains("rtb-b"), "{waits:?}");
+    }
     assert!(
         bench.leads("main", bench.block("n-a")).is_some()
             && bench.leads("main", bench.block("n-b")).is_some()

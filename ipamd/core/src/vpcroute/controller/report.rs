@@ -1,6 +1,6 @@
 //! What operators and nodes are told: conditions, counters, the state of each table, and the grant of each node.
 
-use super::super::call::Reason;
+use super::super::call::{Reason, RouteCall};
 use super::super::grant::{ClusterFacts, GRANT_VERSION, NodeGrant, Placement, TableReadiness, VpcFacts};
 use super::super::plan::{Hold, Planned};
 use super::super::problem::Problem;
@@ -158,7 +158,18 @@ impl Controller {
         if self.managed().next().is_none() {
             problems.insert(Problem::NoTable { subnet: target.subnet.clone() });
         }
+        let remedies = problems.iter().filter_map(|problem| problem.remedy(&target.eni));
+        let hindrances: Vec<Problem> = remedies.filter_map(|call| self.hindrance(&call)).collect();
+        problems.extend(hindrances);
         problems
+    }
+
+    /// Why a call that would help is not made: a missing permission or a full table says more than that a route is not there.
+    fn hindrance(&self, call: &RouteCall) -> Option<Problem> {
+        match self.hold(call)? {
+            Hold::Problem(problem) => Some(problem),
+            Hold::Running | Hold::NotFresh => None,
+        }
     }
 
     /// Why a route does not serve.
@@ -364,10 +375,9 @@ impl Controller {
 
 /// A delete that is due says that a route was left, or why nothing is deleted.
 fn delete_problem(planned: Planned) -> Option<Problem> {
-    use super::super::call::RouteCall::Delete;
     match (planned.call, planned.reason, planned.hold) {
-        (Delete { .. }, _, Some(Hold::Problem(problem))) => Some(problem),
-        (Delete { table, block }, Reason::NodeLeft { .. } | Reason::TableLeft, _) => {
+        (RouteCall::Delete { .. }, _, Some(Hold::Problem(problem))) => Some(problem),
+        (RouteCall::Delete { table, block }, Reason::NodeLeft { .. } | Reason::TableLeft, _) => {
             Some(Problem::Leaving { table, block })
         }
         _ => None,
