@@ -21,7 +21,9 @@ PLUGIN_TARGET = $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUS
 # As installed: the plugin and the agent in their release profiles; what measures them is not.
 BENCH_BIN := $(CARGO_TARGET_DIR)/spur-bench-bin
 CARGO := cargo
-NODES ?= 3
+MODE ?= eni
+# Of each mode two, one per subnet.
+NODES ?= $(if $(filter mixed,$(MODE)),4,3)
 PODS ?= 12
 TYPE ?= m5.large
 STEPS ?= 10000000
@@ -52,8 +54,8 @@ build: plugin ## Build plugin, agent, vpcsim and the demo
 	@ln -f $(CARGO_TARGET_DIR)/debug/{spur-ipamd,vpcsim,spur-demo,spur-torture,spur-faults} $(SPUR_BIN)/
 	@ln -f $(CARGO_TARGET_DIR)/$(PLUGIN_TARGET)/plugin/spur $(SPUR_BIN)/
 
-demo: build ## A VPC on this machine, real pods, real packets: NODES=3 PODS=12 TYPE=m5.large
-	@$(SPUR_BIN)/spur-demo --nodes $(NODES) --pods $(PODS) --type $(TYPE)
+demo: build ## A VPC on this machine, real pods, real packets: MODE=eni|vpcRoute|mixed NODES=3 PODS=12 TYPE=m5.large
+	@$(SPUR_BIN)/spur-demo --mode $(MODE) --nodes $(NODES) --pods $(PODS) --type $(TYPE)
 
 bench: build agent ## Spur beside ptp + host-local and beside rules per pod: writes docs/performance.md (minutes)
 	@testbed/containerd/fetch

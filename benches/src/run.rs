@@ -159,10 +159,12 @@ fn in_place(plan: &Plan, progress: &Progress, measure: impl FnOnce(&Place<'_>) -
     let spec = WorldSpec {
         name: prefix.clone(),
         nodes: 2,
+        modes: Vec::new(),
         instance_type: plan.instance_type.to_owned(),
         pool: pool(plan).into(),
         cni: BTreeMap::new(),
         agent: BTreeMap::new(),
+        controller: BTreeMap::new(),
     };
     let world = World::up(&spec)?;
     let place =

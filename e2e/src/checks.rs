@@ -3,7 +3,7 @@
 use crate::runtime::Pod;
 use crate::snapshot::node_spoof_drops;
 use crate::traffic::{Echo, ask, forge, transfer};
-use crate::world::World;
+use crate::world::{NodeMode, World};
 use anyhow::{Context, Result, ensure};
 use spur_datapath::netns::NetNs;
 use std::collections::BTreeMap;
@@ -83,11 +83,17 @@ pub fn all(world: &World, pods: &[Placed]) -> Result<Vec<Check>> {
     let mut namespaces: Vec<&NetNs> = pods.iter().map(|placed| &placed.pod.netns).collect();
     namespaces.extend(world.nodes.iter().map(|node| &node.netns));
     namespaces.push(&world.internet);
+    namespaces.extend(world.outside.iter().map(|host| &host.netns));
     let echo = Echo::start(&namespaces)?;
     let [local, remote] = pod_to_pod(pods)?;
     let [to_pod, to_node] = node_and_pod(world, pods)?;
+    let mut checks = vec![local, remote, to_pod, to_node, full_size(pods)?, internet(world, pods)?];
+    checks.extend(outside(world, pods)?);
     let [by_pods, by_nodes] = forged(world, pods, &echo)?;
-    Ok(vec![local, remote, to_pod, to_node, full_size(pods)?, internet(world, pods)?, by_pods, by_nodes])
+    checks.push(by_pods);
+    // EC2 does not look at what a node in vpcRoute mode sends.
+    checks.extend(Some(by_nodes).filter(|_| world.nodes.iter().any(|node| node.mode == NodeMode::Eni)));
+    Ok(checks)
 }
 
 fn pod_to_pod(pods: &[Placed]) -> Result<[Check; 2]> {
@@ -160,11 +166,28 @@ fn internet(world: &World, pods: &[Placed]) -> Result<Check> {
     Ok(check)
 }
 
+/// A host whose subnet has no route to blocks can answer the node only; an address on an ENI it can answer anyway.
+fn outside(world: &World, pods: &[Placed]) -> Result<Option<Check>> {
+    let Some(host) = &world.outside else { return Ok(None) };
+    let mut check = Check::new(
+        "pod → host in a subnet without routes to pods: it sees the node (vpcRoute), or the pod (eni)",
+    );
+    for placed in pods {
+        let node = &world.nodes[placed.node];
+        let want = match node.mode {
+            NodeMode::Eni => address(placed)?,
+            NodeMode::VpcRoute => node.primary_address,
+        };
+        check.ask(&placed.pod.netns, &placed.pod.name, &[(host.address, &placed.pod)], want)?;
+    }
+    Ok(Some(check))
+}
+
 /// TEST-NET-2: it belongs to nobody in this world.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
 
 /// The first and the last pod of each node forge, with an address that nobody has and with a neighbour's; so does a process in the
-/// node's own namespace, which only the VPC can stop.
+/// own namespace of a node in `eni` mode, which only the VPC can stop.
 fn forged(world: &World, pods: &[Placed], echo: &Echo) -> Result<[Check; 2]> {
     let mut by_pods = Check::new("a pod's forged source address is dropped by its own node");
     let mut by_nodes = Check::new("a hostNetwork pod's forged source address is dropped by the fabric");
@@ -180,6 +203,9 @@ fn forged(world: &World, pods: &[Placed], echo: &Echo) -> Result<[Check; 2]> {
             let count = || node_spoof_drops(&node.netns);
             let forge = || forge(&placed.pod.netns, source, target, FORGED_PACKETS);
             expect_dropped(&mut by_pods, echo, &placed.pod.name, count, forge)?;
+        }
+        if node.mode == NodeMode::VpcRoute {
+            continue;
         }
         let count = || world.spoof_drops();
         let forge = || forge(&node.netns, NOBODY, target, FORGED_PACKETS);

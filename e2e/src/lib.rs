@@ -10,6 +10,7 @@ pub mod http;
 pub mod interrupt;
 pub mod process;
 pub mod rest;
+pub mod routes;
 pub mod runtime;
 pub mod snapshot;
 pub mod table;

@@ -3,6 +3,7 @@
 //! Agents, EC2 and kernels work on their own time; a test or the demo looks until what must become true is true, or says what was not.
 
 use crate::cloud::CloudView;
+use crate::routes::RouteTables;
 use crate::snapshot::Snapshot;
 use crate::world::World;
 use anyhow::{Result, ensure};
@@ -18,6 +19,7 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Rest {
     cloud: CloudView,
+    routes: RouteTables,
     kernels: Vec<Snapshot>,
 }
 
@@ -27,22 +29,24 @@ impl Rest {
     /// # Errors
     /// When the cloud does not come to rest, or a look fails.
     pub fn reach(world: &World, go_on: &impl Fn() -> Result<()>) -> Result<Self> {
-        let (mut cloud, mut since) = (world.cloud()?, Instant::now());
+        let look = || -> Result<_> { Ok((world.cloud()?, world.routes()?)) };
+        let (mut cloud, mut since) = (look()?, Instant::now());
         let deadline = Instant::now() + TIMEOUT;
         while since.elapsed() < QUIET {
             go_on()?;
             ensure!(Instant::now() < deadline, "the cloud did not come to rest within {TIMEOUT:?}");
             std::thread::sleep(Duration::from_millis(50));
-            let now = world.cloud()?;
+            let now = look()?;
             if now != cloud {
                 (cloud, since) = (now, Instant::now());
             }
         }
-        Ok(Self { cloud, kernels: kernels(world)? })
+        let (cloud, routes) = cloud;
+        Ok(Self { cloud, routes, kernels: kernels(world)? })
     }
 
-    /// Waits until cloud and kernels are as they were: the same ENIs with as many addresses, as many free addresses in each subnet, the same
-    /// links, addresses, rules, routes and nft rules. Which addresses make up the warm stock may differ.
+    /// Waits until cloud and kernels are as they were: the same ENIs with as many addresses, as many free addresses in each subnet, the same routes
+    /// of the VPC, the same links, addresses, rules, routes and nft rules. Which addresses make up the warm stock may differ.
     ///
     /// # Errors
     /// When they do not become so; the error says what differs.
@@ -75,6 +79,14 @@ impl Rest {
         compare("ENIs as (device index, subnet, secondary addresses)", shape(&self.cloud), shape(&now));
         compare("free addresses", format!("{:?}", self.cloud.free), format!("{:?}", now.free));
         compare("unattached ENIs", format!("{:?}", self.cloud.unattached), format!("{:?}", now.unattached));
+        let routes = world.routes()?;
+        for (name, before) in &self.routes.0 {
+            compare(
+                &format!("route table {name}"),
+                format!("{:?}", Some(before)),
+                format!("{:?}", routes.0.get(name)),
+            );
+        }
         for ((node, before), after) in world.nodes.iter().zip(&self.kernels).zip(kernels(world)?) {
             lines.extend(before.difference(&after).into_iter().map(|line| format!("{}: {line}", node.name)));
         }

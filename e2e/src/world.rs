@@ -1,50 +1,35 @@
-//! A VPC on this machine with Spur on its nodes: vpcsim, one agent per node, a runtime per node.
+//! A VPC on this machine with Spur on its nodes: vpcsim, one agent per node, a runtime per node, a controller if a node needs one.
 //!
-//! Owns every process and directory that it makes; dropping it ends the processes and removes the rest.
+//! Owns every process and directory that it makes; dropping it ends the processes and removes the rest. [`spec`] is what it is made of,
+//! [`node`] a node, [`controller`] the controller.
+
+mod controller;
+mod node;
+mod spec;
+
+pub use controller::{CONTROLLER, POD_CIDR};
+pub use node::Node;
+pub use spec::{MANAGED_TABLES, NodeMode, WorldSpec};
 
 use crate::cloud::CloudView;
 use crate::http;
 use crate::process::{Daemon, binary};
+use crate::routes::RouteTables;
 use crate::runtime::{Pod, Runtime};
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 use spur_datapath::netns::NetNs;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 use tempfile::TempDir;
-
-/// The host on the internet side.
-const INTERNET: &str = "203.0.113.10";
 
 /// How long vpcsim may take to build its world.
 const WORLD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long an agent may take until it writes its conflist.
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What a world is made of.
-#[derive(Debug, Clone)]
-pub struct WorldSpec {
-    /// Name, the prefix of every namespace.
-    pub name: String,
-    /// Number of nodes; they alternate between the two subnets.
-    pub nodes: u32,
-    /// Instance type of the nodes.
-    pub instance_type: String,
-    /// Pool settings of the agents, as lines of YAML below `pool:`.
-    pub pool: BTreeMap<&'static str, String>,
-    /// Settings of the conflist, as lines of YAML below `cni:`.
-    pub cni: BTreeMap<&'static str, String>,
-    /// Further settings of the agents, as lines of YAML at the top.
-    pub agent: BTreeMap<&'static str, String>,
-}
 
 /// What vpcsim prints when its world stands.
 #[derive(Debug, Deserialize)]
@@ -52,6 +37,10 @@ pub struct WorldSpec {
 struct Ready {
     endpoint: String,
     node_endpoint: String,
+    region: String,
+    vpc: String,
+    access_key_id: String,
+    secret_access_key: String,
     internet: Internet,
     nodes: Vec<NodeReady>,
 }
@@ -80,46 +69,28 @@ pub struct World {
     pub internet: NetNs,
     /// The internet host's address.
     pub internet_address: IpAddr,
+    /// A host in a subnet whose route table nobody manages, if the world has a controller.
+    pub outside: Option<Host>,
     endpoint: String,
     node_endpoint: String,
+    region: String,
+    vpc: String,
+    /// The operator's, id and secret.
+    key: (String, String),
     spec: WorldSpec,
+    controller: Mutex<Option<Daemon>>,
     // Last, so that nodes end before the world below them.
     vpcsim: Option<Daemon>,
     dir: TempDir,
 }
 
-/// A node: its namespace, and its agent while one runs.
+/// A machine of the VPC that is no node.
 #[derive(Debug)]
-pub struct Node {
-    /// Name in the scenario.
-    pub name: String,
-    /// The node's network namespace.
+pub struct Host {
+    /// Its network namespace.
     pub netns: NetNs,
-    /// EC2's id of the instance.
-    pub instance_id: String,
-    /// Primary private address of its primary ENI.
-    pub primary_address: IpAddr,
-    dir: PathBuf,
-    agent: Mutex<Option<Daemon>>,
-}
-
-impl WorldSpec {
-    /// The scenario as vpcsim reads it.
-    fn scenario(&self) -> String {
-        let mut text = format!(
-            "name: {}\nvpc:\n  cidrs: [10.0.0.0/16]\nsubnets:\n\
-             - {{name: a, zone: eu-central-1a, cidr: 10.0.0.0/20}}\n\
-             - {{name: b, zone: eu-central-1b, cidr: 10.0.16.0/20}}\ninternet: {{address: {INTERNET}}}\nnodes:\n",
-            self.name
-        );
-        for number in 1..=self.nodes {
-            let subnet = if number % 2 == 1 { "a" } else { "b" };
-            // Writing to a String cannot fail.
-            let _ =
-                writeln!(text, "- {{name: node-{number}, type: {}, subnet: {subnet}}}", self.instance_type);
-        }
-        text
-    }
+    /// Its private address.
+    pub address: IpAddr,
 }
 
 impl World {
@@ -136,16 +107,27 @@ impl World {
         command.arg("up").arg("--replace").arg("--scenario").arg(&scenario).stdout(Stdio::piped());
         let mut vpcsim = Daemon::start("vpcsim", command, None, &dir.path().join("vpcsim.log"))?;
         let line = vpcsim.first_line(WORLD_TIMEOUT)?;
-        let ready: Ready =
+        let mut ready: Ready =
             serde_json::from_str(&line).with_context(|| format!("read what vpcsim printed: {line}"))?;
-        let nodes: Result<Vec<_>> = ready.nodes.into_iter().map(|node| Node::new(node, dir.path())).collect();
+        let others = ready.nodes.split_off(ready.nodes.len().min(spec.nodes as usize));
+        let host = |other: NodeReady| -> Result<Host> {
+            Ok(Host { netns: open(&other.netns)?, address: other.primary_address })
+        };
+        let nodes = ready.nodes.into_iter().enumerate();
+        let nodes: Result<Vec<_>> =
+            nodes.map(|(index, node)| Node::new(node, spec.mode(index), dir.path())).collect();
         Ok(Self {
             nodes: nodes?,
+            outside: others.into_iter().next().map(host).transpose()?,
             internet: open(&ready.internet.netns)?,
             internet_address: ready.internet.address,
             endpoint: ready.endpoint,
             node_endpoint: ready.node_endpoint,
+            region: ready.region,
+            vpc: ready.vpc,
+            key: (ready.access_key_id, ready.secret_access_key),
             spec: spec.clone(),
+            controller: Mutex::new(None),
             vpcsim: Some(vpcsim),
             dir,
         })
@@ -188,7 +170,8 @@ impl World {
     /// When the file cannot be written.
     pub fn configure_agent(&self, node: usize, pool: &BTreeMap<&'static str, String>) -> Result<()> {
         let node = &self.nodes[node];
-        let text = node.agent_config(&self.spec, pool);
+        let grant_dir = self.spec.has_controller().then(|| self.grant_dir());
+        let text = node.agent_config(&self.spec, pool, grant_dir.as_deref());
         std::fs::write(node.config(), text).context("write the agent's configuration")
     }
 
@@ -255,6 +238,12 @@ impl World {
         http::get_json(&self.endpoint, &format!("/_vpcsim/{what}"))
     }
 
+    /// Whether nodes take their addresses from a controller.
+    #[must_use]
+    pub fn has_controller(&self) -> bool {
+        self.spec.has_controller()
+    }
+
     /// Prefix of every namespace.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -293,6 +282,14 @@ impl World {
         CloudView::parse(self.inspect("state")?)
     }
 
+    /// The VPC's route tables now.
+    ///
+    /// # Errors
+    /// When vpcsim does not answer.
+    pub fn routes(&self) -> Result<RouteTables> {
+        RouteTables::parse(self.inspect("state")?)
+    }
+
     /// How many packets the fabric has dropped because of their source address.
     ///
     /// # Errors
@@ -307,7 +304,16 @@ impl World {
             .sum())
     }
 
-    /// Stops every agent, then vpcsim, and says what went wrong first.
+    /// Puts routes into the VPC's tables, or takes them away, as others would: unchecked, and without a call.
+    ///
+    /// # Errors
+    /// When vpcsim does not take them.
+    pub fn set_routes(&self, routes: &[Value]) -> Result<()> {
+        let list = Value::from(routes);
+        http::request(&self.endpoint, "POST", "/_vpcsim/routes", &list.to_string()).map(drop)
+    }
+
+    /// Stops every agent, the controller, then vpcsim, and says what went wrong first.
     ///
     /// # Errors
     /// When one of them does not end in order.
@@ -317,6 +323,8 @@ impl World {
             let stopped = node.agent().take().map_or(Ok(()), Daemon::stop);
             first = first.and(stopped);
         }
+        let stopped = self.controller().take().map_or(Ok(()), Daemon::stop);
+        first = first.and(stopped);
         let stopped = self.vpcsim.take().map_or(Ok(()), Daemon::stop);
         first.and(stopped)
     }
@@ -326,131 +334,14 @@ impl World {
     pub fn log_tails(&self) -> Vec<(String, String)> {
         let tail = |daemon: &Daemon| (daemon.name().to_owned(), daemon.log_tail());
         let agents = self.nodes.iter().filter_map(|node| node.agent().as_ref().map(tail));
-        self.vpcsim.as_ref().map(tail).into_iter().chain(agents).collect()
+        let controller = self.controller().as_ref().map(tail);
+        self.vpcsim.as_ref().map(tail).into_iter().chain(controller).chain(agents).collect()
     }
 
     /// The directory that holds logs and state while the world stands.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
-    }
-}
-
-impl Node {
-    fn new(ready: NodeReady, dir: &Path) -> Result<Self> {
-        let dir = dir.join(&ready.name);
-        std::fs::create_dir_all(dir.join("net.d")).context("make a directory for the node")?;
-        Ok(Self {
-            netns: open(&ready.netns)?,
-            name: ready.name,
-            instance_id: ready.instance_id,
-            primary_address: ready.primary_address,
-            dir,
-            agent: Mutex::new(None),
-        })
-    }
-
-    /// The agent; a thread that panicked while it held the lock has left nothing half done.
-    fn agent(&self) -> MutexGuard<'_, Option<Daemon>> {
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The node's own directory: agent configuration, store, conflist, log.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Where the agent logs.
-    #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.dir.join("agent.log")
-    }
-
-    /// Tells the agent to read its configuration again (SIGHUP).
-    ///
-    /// # Errors
-    /// When none runs.
-    pub fn hang_up_agent(&self) -> Result<()> {
-        self.agent().as_ref().context("no agent runs")?.signal(Signal::HUP);
-        Ok(())
-    }
-
-    /// Ends the agent as a crash would.
-    ///
-    /// # Errors
-    /// When none runs.
-    pub fn kill_agent(&self) -> Result<()> {
-        self.agent().take().context("no agent runs")?.kill()
-    }
-
-    /// How the agent ended, if it did so by itself.
-    ///
-    /// # Errors
-    /// When none was started.
-    pub fn agent_ended(&self) -> Result<Option<std::process::ExitStatus>> {
-        self.agent().as_mut().context("no agent was started")?.ended()
-    }
-
-    /// Stops the agent in order.
-    ///
-    /// # Errors
-    /// When none runs, or it does not end well.
-    pub fn stop_agent(&self) -> Result<()> {
-        self.agent().take().context("no agent runs")?.stop()
-    }
-
-    /// Waits until the agent serves: the conflist is there and the socket accepts.
-    ///
-    /// # Errors
-    /// When the agent ends or takes too long.
-    pub fn wait_ready(&self) -> Result<()> {
-        let mut agent = self.agent();
-        let agent = agent.as_mut().context("no agent runs")?;
-        let (conflist, socket) = (self.dir.join("net.d/10-spur.conflist"), self.dir.join("agent.sock"));
-        let deadline = Instant::now() + READY_TIMEOUT;
-        loop {
-            if conflist.is_file() && std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-                return Ok(());
-            }
-            if let Some(status) = agent.ended()? {
-                bail!("the agent of {} ended with {status}:\n{}", self.name, agent.log_tail());
-            }
-            if Instant::now() >= deadline {
-                bail!(
-                    "the agent of {} was not ready within {READY_TIMEOUT:?}:\n{}",
-                    self.name,
-                    agent.log_tail()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// The agent's configuration file.
-    #[must_use]
-    pub fn config(&self) -> PathBuf {
-        self.dir.join("agent.yaml")
-    }
-
-    fn agent_config(&self, spec: &WorldSpec, pool: &BTreeMap<&'static str, String>) -> String {
-        let (cluster, dir) = (&spec.name, self.dir.display());
-        let mut text = format!(
-            "clusterName: {cluster}\nsocket: {dir}/agent.sock\nstateDir: {dir}/state\nspoolDir: {dir}/spool\n"
-        );
-        // Writing to a String cannot fail.
-        for (key, value) in &spec.agent {
-            let _ = writeln!(text, "{key}: {value}");
-        }
-        let _ = writeln!(text, "cni:\n  confDir: {dir}/net.d");
-        for (key, value) in &spec.cni {
-            let _ = writeln!(text, "  {key}: {value}");
-        }
-        text.push_str("pool:\n");
-        for (key, value) in pool {
-            let _ = writeln!(text, "  {key}: {value}");
-        }
-        text
     }
 }
 

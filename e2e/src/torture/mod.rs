@@ -74,10 +74,12 @@ impl Torture {
         WorldSpec {
             name: self.name.clone(),
             nodes: self.nodes,
+            modes: Vec::new(),
             instance_type: "m5.large".to_owned(),
             pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
             cni: BTreeMap::new(),
             agent: agent.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
+            controller: BTreeMap::new(),
         }
     }
 

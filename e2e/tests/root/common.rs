@@ -4,6 +4,10 @@ use spur_e2e::checks::Placed;
 use spur_e2e::world::{World, WorldSpec};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+/// What agents and controllers do by themselves is done after so long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A world with short times; its name carries the process id, so that runs do not meet.
 pub(crate) fn quick_spec(name: &str, nodes: u32) -> WorldSpec {
@@ -12,11 +16,13 @@ pub(crate) fn quick_spec(name: &str, nodes: u32) -> WorldSpec {
     WorldSpec {
         name: format!("t{}-{name}", std::process::id()),
         nodes,
+        modes: Vec::new(),
         instance_type: "m5.large".to_owned(),
         cni: BTreeMap::new(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
         // What is surplus shall go back soon.
         agent: BTreeMap::from([("settleSeconds", "2".to_owned())]),
+        controller: BTreeMap::new(),
     }
 }
 
@@ -35,4 +41,14 @@ pub(crate) fn add_pods(world: &World, node: usize, numbers: RangeInclusive<u32>)
             Placed { node, pod }
         })
         .collect()
+}
+
+/// Looks until it is so.
+#[track_caller]
+pub(crate) fn wait_until(world: &World, what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}\n{:#?}", world.log_tails());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

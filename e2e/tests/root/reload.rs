@@ -1,11 +1,8 @@
 //! The agent's configuration while it runs: a file that changes, SIGHUP, a file with mistakes. Nothing is restarted, no pod notices.
 
-use crate::common::{add_pods, quick_spec};
+use crate::common::{add_pods, quick_spec, wait_until};
 use spur_e2e::world::{World, WorldSpec};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn settings(spec: &WorldSpec, changed: &[(&'static str, &str)]) -> BTreeMap<&'static str, String> {
     let mut pool = spec.pool.clone();
@@ -16,16 +13,6 @@ fn settings(spec: &WorldSpec, changed: &[(&'static str, &str)]) -> BTreeMap<&'st
 /// Addresses for pods that the node has.
 fn stock(world: &World) -> usize {
     world.cloud().unwrap().nodes["node-1"].iter().map(|eni| eni.addresses.len()).sum()
-}
-
-#[track_caller]
-fn wait_until(world: &World, what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        let log = std::fs::read_to_string(world.nodes[0].log()).unwrap_or_default();
-        assert!(Instant::now() < deadline, "waited in vain: {what}\n{log}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -1,22 +1,50 @@
 //! `make demo`: the main job of Spur, shown with real kernel, real packets and real API calls on one machine.
 //!
-//! Order: a world by vpcsim, an agent per node, pods by the real plugin, checks with traffic, pods away again, and the comparison of
+//! Order: a world by vpcsim, a controller if the mode needs one, an agent per node, pods by the real plugin, checks with traffic, pods away again, and the comparison of
 //! kernel and cloud with the time before. Whatever goes wrong, and when interrupted, the world is taken down first; then the error is printed and
 //! the exit status is not 0.
 
+mod tables;
+
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use spur_e2e::checks::{self, Check, Placed};
 use spur_e2e::interrupt::Interrupt;
 use spur_e2e::rest::Rest;
-use spur_e2e::table::render;
-use spur_e2e::world::{World, WorldSpec};
+use spur_e2e::world::{NodeMode, World, WorldSpec};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tables::{call_table, check_table, pod_table};
 
 /// Most nodes and pods that one small machine carries in reasonable time.
 const MAX_NODES: u32 = 50;
+
+/// What an IPv4 block of the controller's default size has for pods: all but the first and the last address.
+const BLOCK_ADDRESSES: u32 = 126;
+
+/// Modes of the nodes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "camelCase")]
+enum Mode {
+    /// Pod addresses are addresses of the nodes' ENIs.
+    Eni,
+    /// Pod addresses are from blocks that the VPC's route tables lead to the nodes.
+    VpcRoute,
+    /// Some nodes so, some so.
+    Mixed,
+}
+
+impl Mode {
+    /// In order over the nodes, which alternate between two subnets: with four nodes, both modes are in both.
+    const fn of_nodes(self) -> &'static [NodeMode] {
+        match self {
+            Self::Eni => &[NodeMode::Eni],
+            Self::VpcRoute => &[NodeMode::VpcRoute],
+            Self::Mixed => &[NodeMode::VpcRoute, NodeMode::Eni, NodeMode::Eni, NodeMode::VpcRoute],
+        }
+    }
+}
 
 /// Shows Spur in a VPC on this machine.
 #[derive(Debug, Parser)]
@@ -24,6 +52,9 @@ struct Arguments {
     /// Nodes in the VPC; they alternate between two subnets.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_NODES)))]
     nodes: u32,
+    /// Where pods get their addresses from.
+    #[arg(long, value_enum, default_value_t = Mode::Eni)]
+    mode: Mode,
     /// Pods per node.
     #[arg(long, default_value_t = 12)]
     pods: u32,
@@ -59,8 +90,9 @@ fn demo(arguments: &Arguments) -> Result<()> {
     check_capacity(arguments)?;
     let (interrupt, progress) = (Interrupt::register()?, Progress(Instant::now()));
     let world = World::up(&spec(arguments))?;
+    let outside = if world.outside.is_some() { " and a third without routes to pods" } else { "" };
     progress.say(&format!(
-        "vpcsim: a VPC with 2 subnets in 2 zones, an internet side, {} nodes of type {}",
+        "vpcsim: a VPC with 2 subnets in 2 zones{outside}, an internet side, {} nodes of type {}",
         arguments.nodes, arguments.instance_type
     ));
     let outcome = show(arguments, &world, &interrupt, &progress);
@@ -76,9 +108,20 @@ fn demo(arguments: &Arguments) -> Result<()> {
 
 /// Everything between the world's coming up and its going down.
 fn show(arguments: &Arguments, world: &World, interrupt: &Interrupt, progress: &Progress) -> Result<()> {
+    if world.has_controller() {
+        world.start_controller()?;
+    }
     start_agents(world, interrupt)?;
     let before = Rest::reach(world, &|| interrupt.check())?;
-    progress.say("one spur-ipamd agent per node is ready, warm stock in place");
+    progress.say(match arguments.mode {
+        Mode::Eni => "one spur-ipamd agent per node is ready, warm stock in place",
+        Mode::VpcRoute => {
+            "spur-ipamd controller wrote the routes of each node's block, and every agent is ready"
+        }
+        Mode::Mixed => {
+            "every agent is ready: with a warm stock (eni), or with routes of the controller (vpcRoute)"
+        }
+    });
     let pods = add_pods(arguments, world, interrupt, progress)?;
     let checks = checks::all(world, &pods)?;
     interrupt.check()?;
@@ -100,22 +143,29 @@ fn spec(arguments: &Arguments) -> WorldSpec {
     WorldSpec {
         name: arguments.name.clone(),
         nodes: arguments.nodes,
+        modes: arguments.mode.of_nodes().to_vec(),
         instance_type: arguments.instance_type.clone(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
         cni: BTreeMap::new(),
         agent: BTreeMap::new(),
+        controller: BTreeMap::new(),
     }
 }
 
 /// Says before anything is built what would not fit.
 fn check_capacity(arguments: &Arguments) -> Result<()> {
-    let name = &arguments.instance_type;
+    let (name, modes) = (&arguments.instance_type, arguments.mode.of_nodes());
+    ensure!(
+        (1..=BLOCK_ADDRESSES).contains(&arguments.pods) || !modes.contains(&NodeMode::VpcRoute),
+        "--pods {}: expected 1 to {BLOCK_ADDRESSES}, because a node in vpcRoute mode has one block of so many addresses",
+        arguments.pods
+    );
     let limits = spur_quotas::builtin(name).with_context(|| {
         format!("--type {name}: no such instance type; expected one of EC2's, for example m5.large")
     })?;
     let most = limits.enis() * (limits.ipv4_per_eni() - 1);
     ensure!(
-        (1..=most).contains(&arguments.pods),
+        (1..=most).contains(&arguments.pods) || !modes.contains(&NodeMode::Eni),
         "--pods {}: expected 1 to {most}, because a {name} has {} ENIs with {} addresses each, of which the first is the ENI's own",
         arguments.pods,
         limits.enis(),
@@ -171,62 +221,20 @@ fn add_to_node(
         pods.push(Placed { node, pod });
     }
     let name = &world.nodes[node].name;
-    let enis = world.cloud()?.nodes.get(name).map_or(0, Vec::len);
+    let place = match world.nodes[node].mode {
+        NodeMode::Eni => {
+            let enis = world.cloud()?.nodes.get(name).map_or(0, Vec::len);
+            format!("on {enis} ENI(s), of which 1 was there before")
+        }
+        NodeMode::VpcRoute => "from its block, without a call".to_owned(),
+    };
     progress.say(&format!(
-        "{name}: {} pods added in {:.1} s on {enis} ENI(s), of which 1 was there before (fastest ADD {:.1} ms)",
+        "{name}: {} pods added in {:.1} s {place} (fastest ADD {:.1} ms)",
         pods.len(),
         start.elapsed().as_secs_f64(),
         fastest.as_secs_f64() * 1000.0
     ));
     Ok(pods)
-}
-
-fn pod_table(world: &World, pods: &[Placed], checks: &[Check]) -> Result<String> {
-    let cloud = world.cloud()?;
-    let mut rows = Vec::new();
-    for placed in pods {
-        let node = &world.nodes[placed.node];
-        let address = placed.pod.address.context("a pod has no address")?;
-        let eni = cloud.owner(&node.name, address).with_context(|| {
-            format!(
-                "{address} of pod {} is on no ENI of {}: the cloud does not know it",
-                placed.pod.name, node.name
-            )
-        })?;
-        rows.push(vec![
-            format!("{} ({})", node.name, node.primary_address),
-            format!("eth{} {}", eni.device_index, eni.id),
-            eni.subnet.clone(),
-            placed.pod.name.clone(),
-            address.to_string(),
-            tally(checks, &placed.pod.name),
-        ]);
-    }
-    Ok(render(&["NODE", "ENI", "SUBNET", "POD", "ADDRESS", "CHECKS"], &rows, 3))
-}
-
-/// What one pod passed, over all checks.
-fn tally(checks: &[Check], pod: &str) -> String {
-    let of_pod = checks.iter().filter_map(|check| check.by_name.get(pod));
-    let (passed, tried) = of_pod.fold((0, 0), |(passed, tried), (p, t)| (passed + p, tried + t));
-    let verdict = if passed == tried { "ok" } else { "FAILED" };
-    format!("{passed}/{tried} {verdict}")
-}
-
-fn check_table(checks: &[Check]) -> String {
-    let rows: Vec<_> = checks
-        .iter()
-        .map(|check| {
-            let passed = check.tried - check.failures.len();
-            let verdict = match (check.tried, check.failures.len()) {
-                (0, _) => "–", // One node or one pod: there is nothing to try it on.
-                (_, 0) => "ok",
-                _ => "FAILED",
-            };
-            vec![verdict.to_owned(), format!("{passed}/{}", check.tried), check.name.to_owned()]
-        })
-        .collect();
-    render(&["CHECK", "PASSED", "WHAT MUST BE TRUE"], &rows, 0)
 }
 
 fn fail_on(checks: &[Check]) -> Result<()> {
@@ -247,30 +255,6 @@ fn delete_pods(world: &World, pods: Vec<Placed>, interrupt: &Interrupt) -> Resul
         world.runtime(placed.node)?.del(&placed.pod)?;
     }
     Ok(())
-}
-
-fn call_table(world: &World) -> Result<String> {
-    let mut counts: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
-    for call in world.record()? {
-        let (action, caller) =
-            (call["action"].as_str().unwrap_or("?"), call["caller"].as_str().unwrap_or("?"));
-        *counts.entry(action.to_owned()).or_default().entry(caller.to_owned()).or_default() += 1;
-    }
-    let callers: Vec<_> = world.nodes.iter().map(|node| node.name.clone()).collect();
-    let row = |action: &str, calls: &BTreeMap<String, u32>| {
-        let mut cells = vec![action.to_owned(), calls.values().sum::<u32>().to_string()];
-        cells.extend(callers.iter().map(|caller| calls.get(caller).copied().unwrap_or(0).to_string()));
-        cells
-    };
-    let mut rows: Vec<_> = counts.iter().map(|(action, calls)| row(action, calls)).collect();
-    let mut total: BTreeMap<String, u32> = BTreeMap::new();
-    for (caller, count) in counts.values().flatten() {
-        *total.entry(caller.clone()).or_default() += count;
-    }
-    rows.push(row("all", &total));
-    let mut header = vec!["EC2 CALLS", "ALL"];
-    header.extend(callers.iter().map(String::as_str));
-    Ok(render(&header, &rows, 0))
 }
 
 /// The ends of all logs: the files go away with the world.

@@ -1,0 +1,98 @@
+//! The controller of a world with nodes in `vpcRoute` mode. It runs beside the VPC, where an operator would run it, and calls EC2 as
+//! the operator, as a test does that calls EC2 itself.
+
+use super::World;
+use super::spec::{MANAGED, NodeMode};
+use crate::process::{Daemon, binary};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{MutexGuard, PoisonError};
+
+/// Where pods of `vpcRoute` nodes get their addresses from.
+pub const POD_CIDR: &str = "10.200.0.0/16";
+
+/// How the record of calls names the controller, and whoever else is no node.
+pub const CONTROLLER: &str = "operator";
+
+impl World {
+    /// Where the controller leaves what it grants.
+    #[must_use]
+    pub fn grant_dir(&self) -> PathBuf {
+        self.controller_dir().join("grants")
+    }
+
+    /// Starts the controller, with every node in `vpcRoute` mode on its list; what it has to do it does while others go on.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_controller(&self) -> Result<()> {
+        let dir = self.controller_dir();
+        std::fs::create_dir_all(&dir).context("make a directory for the controller")?;
+        let of_mode = |node: &&super::Node| node.mode == NodeMode::VpcRoute;
+        let mut nodes = String::from("nodes:\n");
+        for node in self.nodes.iter().filter(of_mode) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(nodes, "- {{name: {}, instance: {}}}", node.name, node.instance_id);
+        }
+        std::fs::write(dir.join("nodes.yaml"), nodes).context("write the list of nodes")?;
+        let config = dir.join("controller.yaml");
+        std::fs::write(&config, self.controller_config(&dir))
+            .context("write the controller's configuration")?;
+        let mut command = Command::new(binary("spur-ipamd")?);
+        command
+            .args(["controller", "--config"])
+            .arg(&config)
+            .env("AWS_ENDPOINT_URL_EC2", &self.endpoint)
+            .env("AWS_ACCESS_KEY_ID", &self.key.0)
+            .env("AWS_SECRET_ACCESS_KEY", &self.key.1)
+            .stdout(Stdio::null());
+        let controller = Daemon::start("the controller", command, None, &dir.join("controller.log"))?;
+        *self.controller() = Some(controller);
+        Ok(())
+    }
+
+    /// Ends the controller as a crash would.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn kill_controller(&self) -> Result<()> {
+        self.controller().take().context("no controller runs")?.kill()
+    }
+
+    /// What the controller last said of itself.
+    ///
+    /// # Errors
+    /// When it has said nothing yet.
+    pub fn controller_status(&self) -> Result<Value> {
+        let path = self.controller_dir().join("state/status.json");
+        let text = std::fs::read_to_string(path).context("read the controller's status")?;
+        serde_json::from_str(&text).context("read the controller's status as JSON")
+    }
+
+    /// The controller; a thread that panicked while it held the lock has left nothing half done.
+    pub(super) fn controller(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.controller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn controller_dir(&self) -> PathBuf {
+        self.dir().join("controller")
+    }
+
+    fn controller_config(&self, dir: &Path) -> String {
+        let Self { region, vpc, spec, .. } = self;
+        let ((key, value), dir) = (MANAGED, dir.display());
+        let mut text = format!(
+            "clusterName: {}\nregion: {region}\nvpc: {vpc}\nnodesFile: {dir}/nodes.yaml\ngrantDir: {dir}/grants\n\
+             stateDir: {dir}/state\npool: {{cidrs: [{POD_CIDR}]}}\ntables: {{tags: {{{key}: {value}}}}}\n",
+            spec.name
+        );
+        for (key, value) in &spec.controller {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{key}: {value}");
+        }
+        text
+    }
+}
