@@ -17,3 +17,4 @@ mod reload;
 mod status;
 mod store;
 mod torture;
+mod vpc_route;

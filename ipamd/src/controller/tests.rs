@@ -223,6 +223,7 @@ fn the_table_of_statements_names_tests_that_exist() {
         "ipamd/core/tests/vpcroute/property.rs",
         "ipamd/src/controller/tests.rs",
         "ipamd/src/config/controller.rs",
+        "e2e/tests/root/vpc_route.rs",
     ];
     let sources: String =
         sources.iter().map(|file| std::fs::read_to_string(root.join(file)).unwrap()).collect();
