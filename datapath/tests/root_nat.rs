@@ -7,11 +7,12 @@
 mod support;
 
 use spur_datapath::node::NodeWanted;
+use spur_datapath::pod::{self, every_step};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use support::TestNs;
-use support::world::{POD_A, POD_B, POD_C, World, net, wanted, world};
+use support::world::{POD_A, POD_B, POD_C, World, net, wanted, wiring, world};
 
 const NODE: &str = "10.0.0.10";
 /// An address of the node's on its primary ENI beside the primary one.
@@ -324,24 +325,46 @@ fn through_service(client: &UdpSocket, service: &str, endpoint: &UdpSocket) -> S
     from.ip().to_string()
 }
 
-fn beside_kube_proxy(program: &[&str], rules: &str) {
-    let world = settled(&matrix());
-    start_proxy(&world, program, rules);
+/// A node of a `vpcRoute` pool: one ENI, unchecked, and the VPC leads the node's block to it.
+fn block_world() -> World {
+    let mut world = world();
+    world.router.exec("nft flush chain ip vpc raw");
+    world.router.ip("route add 10.200.0.0/25 via 10.0.0.10 dev to-eth0");
+    for host in [UNCOVERED, OTHER_POD, RESOLVER, LINK_LOCAL] {
+        world.router.ip(&format!("addr add {host}/32 dev lo"));
+    }
+    let mut wanted = matrix();
+    wanted.secondaries.clear();
+    wanted.nat.local = vec![net("10.200.0.0/25")];
+    world.settle(&wanted);
+    for address in BLOCK_PODS {
+        let pod = TestNs::new("pod");
+        pod::add(&mut world.node.netlink(), &pod.ns, &wiring(address), &mut every_step).unwrap();
+        world.pods.push(pod);
+    }
+    world
+}
+
+const BLOCK_PODS: [&str; 3] = ["10.200.0.5", "10.200.0.6", "10.200.0.7"];
+
+/// Services of the cluster, as pods, the node and hosts outside use them. The second pod is the local endpoint.
+fn services_work(world: &World, pods: [&str; 3]) {
     let remote = bind(&world.router, &format!("{COVERED}:7777"));
     let local = bind(&world.pods[1], "0.0.0.0:7777");
-    for (pod, own) in [POD_A, POD_B, POD_C].iter().enumerate() {
+    for (pod, own) in pods.iter().enumerate() {
         let client = bind(&world.pods[pod], "0.0.0.0:0");
         assert_eq!(through_service(&client, "172.20.0.1:80", &remote), *own, "a remote endpoint");
     }
-    for (pod, own) in [(0, POD_A), (2, POD_C)] {
+    for pod in [0, 2] {
         let client = bind(&world.pods[pod], "0.0.0.0:0");
-        assert_eq!(through_service(&client, "172.20.0.2:80", &local), own, "an endpoint on this node");
+        let seen = through_service(&client, "172.20.0.2:80", &local);
+        assert_eq!(seen, pods[pod], "an endpoint on this node");
     }
     let hairpin = through_service(&bind(&world.pods[1], "0.0.0.0:0"), "172.20.0.2:80", &local);
-    assert_ne!(hairpin, POD_B, "who reaches itself must see somebody else");
+    assert_ne!(hairpin, pods[1], "who reaches itself must see somebody else");
     assert_eq!(through_service(&bind(&world.node, "0.0.0.0:0"), "172.20.0.1:80", &remote), NODE);
 
-    // NodePort from outside, to a pod on another ENI than the one it came in by.
+    // NodePort from outside, to a pod on another ENI than the one it came in by, if there is another.
     for client_address in [COVERED, INTERNET] {
         let client = bind(&world.router, &format!("{client_address}:0"));
         let masqueraded = through_service(&client, &format!("{NODE}:30080"), &local);
@@ -349,10 +372,64 @@ fn beside_kube_proxy(program: &[&str], rules: &str) {
         let kept = through_service(&client, &format!("{NODE}:30081"), &local);
         assert_eq!(kept, client_address, "externalTrafficPolicy: Local");
     }
+    assert_eq!(seen(world, 1, INTERNET), NODE, "and the internet still sees the node");
+}
+
+fn beside_kube_proxy(program: &[&str], rules: &str) {
+    let world = settled(&matrix());
+    start_proxy(&world, program, rules);
+    services_work(&world, [POD_A, POD_B, POD_C]);
     let dropped = world.router.exec("nft list table ip vpc");
     let counts = dropped.lines().filter(|line| line.contains("counter packets 0 ")).count();
     assert_eq!(counts, 2, "nothing left by the wrong ENI: {dropped}");
-    assert_eq!(seen(&world, 1, INTERNET), NODE, "and the internet still sees the node");
+
+    let world = block_world();
+    start_proxy(&world, program, &rules.replace(POD_B, BLOCK_PODS[1]));
+    services_work(&world, BLOCK_PODS);
+}
+
+/// What portmap writes for port 8080 of the node and port 7777 of a pod.
+fn host_port(pod: &str) -> String {
+    format!(
+        "*nat\n:CNI-HOSTPORT-DNAT - [0:0]\n:CNI-HOSTPORT-SETMARK - [0:0]\n:CNI-HOSTPORT-MASQ - [0:0]\n:CNI-DN-0123456789abcdef01234 - [0:0]\n\
+         -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n-A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n\
+         -A POSTROUTING -m comment --comment \"CNI portfwd requiring masquerade\" -j CNI-HOSTPORT-MASQ\n\
+         -A CNI-HOSTPORT-SETMARK -m comment --comment \"CNI portfwd masquerade mark\" -j MARK --set-xmark 0x2000/0x2000\n\
+         -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE\n\
+         -A CNI-HOSTPORT-DNAT -p udp -m comment --comment \"dnat name: spur\" -m multiport --destination-ports 8080 -j CNI-DN-0123456789abcdef01234\n\
+         -A CNI-DN-0123456789abcdef01234 -s {pod}/32 -p udp -m udp --dport 8080 -j CNI-HOSTPORT-SETMARK\n\
+         -A CNI-DN-0123456789abcdef01234 -s 127.0.0.1/32 -p udp -m udp --dport 8080 -j CNI-HOSTPORT-SETMARK\n\
+         -A CNI-DN-0123456789abcdef01234 -p udp -m udp --dport 8080 -j DNAT --to-destination {pod}:7777\nCOMMIT\n"
+    )
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_host_port_answers_through_the_eni_that_it_was_asked_by_in_both_modes() {
+    for (world, pod) in [(settled(&matrix()), POD_B), (block_world(), BLOCK_PODS[1])] {
+        start_proxy(&world, &["iptables-nft-restore", "--noflush"], &host_port(pod));
+        let endpoint = bind(&world.pods[1], "0.0.0.0:7777");
+        let service = format!("{NODE}:8080");
+        for client_address in [COVERED, UNCOVERED, INTERNET] {
+            let client = bind(&world.router, &format!("{client_address}:0"));
+            assert_eq!(through_service(&client, &service, &endpoint), client_address, "{pod}");
+        }
+        assert_ne!(through_service(&bind(&world.pods[1], "0.0.0.0:0"), &service, &endpoint), pod, "hairpin");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn pods_of_a_block_are_seen_as_the_matrix_says() {
+    let world = block_world();
+    for (pod, own) in BLOCK_PODS.iter().enumerate() {
+        for target in [COVERED, OTHER_POD] {
+            assert_eq!(seen(&world, pod, target), *own, "{target} knows the way back");
+        }
+        for target in [UNCOVERED, RESOLVER, LINK_LOCAL, INTERNET] {
+            assert_eq!(seen(&world, pod, target), NODE, "{target} knows the node only");
+        }
+    }
 }
 
 #[test]
