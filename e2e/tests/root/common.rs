@@ -1,6 +1,7 @@
 //! What the tests of the whole share.
 
-use spur_e2e::checks::Placed;
+use spur_e2e::checks::{self, Placed};
+use spur_e2e::rest::Rest;
 use spur_e2e::world::{World, WorldSpec};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -41,6 +42,18 @@ pub(crate) fn add_pods(world: &World, node: usize, numbers: RangeInclusive<u32>)
             Placed { node, pod }
         })
         .collect()
+}
+
+/// Every check was tried and holds; then the pods go, and everything is as it was before them.
+pub(crate) fn check_and_delete(world: &World, pods: &[Placed], before: &Rest) {
+    for check in checks::all(world, pods).unwrap() {
+        assert!(check.tried > 0, "{} was never tried", check.name);
+        assert_eq!(check.failures, Vec::<String>::new(), "{}", check.name);
+    }
+    for placed in pods {
+        world.runtime(placed.node).unwrap().del(&placed.pod).unwrap();
+    }
+    before.regain(world, &|| Ok(())).unwrap();
 }
 
 /// Looks until it is so.

@@ -1,7 +1,6 @@
 //! The first pods, end to end: two nodes whose pods need more than one ENI, checked with real traffic, and gone without a trace.
 
-use crate::common::{add_pods, quick_world};
-use spur_e2e::checks;
+use crate::common::{add_pods, check_and_delete, quick_world};
 use spur_e2e::rest::Rest;
 
 #[test]
@@ -16,14 +15,7 @@ fn pods_reach_everything_they_should_over_every_eni_and_leave_no_trace() {
     for (node, enis) in world.cloud().unwrap().nodes {
         assert!(enis.len() >= 2, "12 pods and {} ENI on {node}", enis.len());
     }
-    for check in checks::all(&world, &pods).unwrap() {
-        assert!(check.tried > 0, "{} was never tried", check.name);
-        assert_eq!(check.failures, Vec::<String>::new(), "{}", check.name);
-    }
-    for placed in &pods {
-        world.runtime(placed.node).unwrap().del(&placed.pod).unwrap();
-    }
-    before.regain(&world, &|| Ok(())).unwrap();
+    check_and_delete(&world, &pods, &before);
     world.down().unwrap();
 }
 

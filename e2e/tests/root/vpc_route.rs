@@ -1,10 +1,9 @@
 //! `vpcRoute` mode as operators see it: the controller and the agents are processes, the routes are in vpcsim's tables, the packets are real.
 //! Letters in brackets are the requirements of docs/vpc-route-statements.md.
 
-use crate::common::{add_pods, quick_spec, wait_until};
+use crate::common::{add_pods, check_and_delete, quick_spec, wait_until};
 use serde_json::{Value, json};
 use spur_datapath::netns::NetNs;
-use spur_e2e::checks;
 use spur_e2e::process::binary;
 use spur_e2e::rest::Rest;
 use spur_e2e::routes::Route;
@@ -118,14 +117,7 @@ fn pods_of_both_modes_reach_everything_they_should_and_leave_no_trace() {
     start_all(&world);
     let before = Rest::reach(&world, &|| Ok(())).unwrap();
     let pods: Vec<_> = (0..4).flat_map(|node| add_pods(&world, node, 1..=4)).collect();
-    for check in checks::all(&world, &pods).unwrap() {
-        assert!(check.tried > 0, "{} was never tried", check.name);
-        assert_eq!(check.failures, Vec::<String>::new(), "{}", check.name);
-    }
-    for placed in &pods {
-        world.runtime(placed.node).unwrap().del(&placed.pod).unwrap();
-    }
-    before.regain(&world, &|| Ok(())).unwrap();
+    check_and_delete(&world, &pods, &before);
     // Nodes in this mode need no permission: none of them has called EC2.
     let record = world.record().unwrap();
     let callers: Vec<_> = record.iter().filter_map(|call| call["caller"].as_str()).collect();
