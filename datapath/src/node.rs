@@ -14,7 +14,7 @@ mod table;
 mod wanted;
 
 pub use plan::{Action, Change, NodePlan};
-pub use wanted::{NatWanted, NodeWanted, PortRange, PortRangeError, PrimaryEni, SecondaryEni};
+pub use wanted::{Nat6Wanted, NatWanted, NodeWanted, PortRange, PortRangeError, PrimaryEni, SecondaryEni};
 
 use crate::layout;
 use crate::netlink::{AddressSpec, Link, LinkChange, Netlink, NetlinkError, RouteSpec, RuleSpec};

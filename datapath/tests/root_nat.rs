@@ -157,10 +157,14 @@ fn transit_traffic_and_host_processes_are_never_translated() {
 
 #[test]
 #[ignore = "needs root"]
-fn multicast_and_limited_broadcast_are_never_translated() {
+fn multicast_broadcast_and_link_local_are_never_translated() {
     let world = settled(&matrix());
     let never = world.node.exec("nft list set ip spur nat_never");
     for range in ["224.0.0.0/4", "255.255.255.255"] {
+        assert!(never.contains(range), "{never}");
+    }
+    let never = world.node.exec("nft list set ip6 spur nat_never");
+    for range in ["fe80::/10", "ff00::/8"] {
         assert!(never.contains(range), "{never}");
     }
 }

@@ -75,6 +75,7 @@ fn wanted() -> NodeWanted {
             never: vec!["10.0.0.0/16".parse().unwrap()],
             force: Vec::new(),
             ports: PortRange::default(),
+            v6: spur_datapath::node::Nat6Wanted::default(),
         },
         block_instance_metadata: false,
     }

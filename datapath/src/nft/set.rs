@@ -1,13 +1,13 @@
 //! Named sets and verdict maps, and how their elements look to the kernel.
 //!
 //! A set of prefixes is an interval set: an element for the first address of a range and one, flagged as end, for the
-//! address *behind* the last; a range that ends at 255.255.255.255 has no end element. Ranges must not overlap, so prefixes are
+//! address *behind* the last; a range that ends with the last address of all has no end element. Ranges must not overlap, so prefixes are
 //! aggregated before they are encoded; in a map, where aggregation would lose verdicts, the longer prefix wins.
 
 use super::encode::name_bytes;
 use super::expr::Verdict;
 use crate::IfName;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -25,6 +25,8 @@ pub struct Set {
 pub enum Content {
     /// IPv4 prefixes, in any order, overlapping or not.
     Prefixes(Vec<Ipv4Net>),
+    /// IPv6 prefixes, in any order, overlapping or not.
+    Prefixes6(Vec<Ipv6Net>),
     /// IPv4 prefixes, each with a verdict.
     PrefixVerdicts(Vec<(Ipv4Net, Verdict)>),
     /// Interface names, each with a verdict.
@@ -60,8 +62,9 @@ pub struct Entry {
 }
 
 const TYPE_IPADDR: u32 = 7;
+const TYPE_IP6ADDR: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
-const TYPE_IFNAME: u32 = 41;
+pub(super) const TYPE_IFNAME: u32 = 41;
 /// A concatenation's type number: six bits per part.
 const TYPE_IFNAME_IPADDR: u32 = TYPE_IFNAME << 6 | TYPE_IPADDR;
 
@@ -71,6 +74,7 @@ impl Content {
     pub const fn kind(&self) -> SetKind {
         let (key_type, key_bytes, interval, verdicts) = match self {
             Self::Prefixes(_) => (TYPE_IPADDR, 4, true, false),
+            Self::Prefixes6(_) => (TYPE_IP6ADDR, 16, true, false),
             Self::PrefixVerdicts(_) => (TYPE_IPADDR, 4, true, true),
             Self::InterfaceVerdicts(_) => (TYPE_IFNAME, 16, false, true),
             Self::InterfaceAddresses(_) => (TYPE_IFNAME_IPADDR, 20, false, false),
@@ -84,6 +88,7 @@ impl Content {
     pub fn entries(&self) -> Vec<Entry> {
         match self {
             Self::Prefixes(prefixes) => ranges(prefixes.iter().map(|prefix| (*prefix, None)).collect()),
+            Self::Prefixes6(prefixes) => ranges6(prefixes),
             Self::PrefixVerdicts(prefixes) => {
                 ranges(prefixes.iter().map(|(prefix, verdict)| (*prefix, Some(verdict.clone()))).collect())
             }
@@ -129,6 +134,49 @@ fn ranges(mut prefixes: Vec<(Ipv4Net, Option<Verdict>)>) -> Vec<Entry> {
     joined.entries()
 }
 
+/// The ranges of IPv6 prefixes, which have no verdicts: joined where they touch.
+fn ranges6(prefixes: &[Ipv6Net]) -> Vec<Entry> {
+    let mut prefixes: Vec<_> = prefixes.iter().map(Ipv6Net::trunc).collect();
+    prefixes = Ipv6Net::aggregate(&prefixes);
+    prefixes.sort();
+    let mut entries = Vec::new();
+    for prefix in prefixes {
+        let (first, last) = (prefix.network().octets().to_vec(), prefix.broadcast().octets().to_vec());
+        join(&mut entries, Entry { first, last, verdict: None });
+    }
+    entries
+}
+
+/// Adds a range behind others; one that continues the last becomes part of it.
+fn join(entries: &mut Vec<Entry>, entry: Entry) {
+    match entries.last_mut() {
+        Some(last) if last.verdict == entry.verdict && behind(&last.last).as_ref() == Some(&entry.first) => {
+            last.last = entry.last;
+        }
+        _ => entries.push(entry),
+    }
+}
+
+/// The key behind this one; none behind the last.
+fn behind(key: &[u8]) -> Option<Vec<u8>> {
+    let mut next = key.to_vec();
+    let step = next.iter_mut().rev().any(|byte| {
+        *byte = byte.wrapping_add(1);
+        *byte != 0
+    });
+    step.then_some(next)
+}
+
+/// The key before this one; none before the first.
+fn before(key: &[u8]) -> Option<Vec<u8>> {
+    let mut previous = key.to_vec();
+    let step = previous.iter_mut().rev().any(|byte| {
+        *byte = byte.wrapping_sub(1);
+        *byte != u8::MAX
+    });
+    step.then_some(previous)
+}
+
 /// Ends the open prefixes that end at or before `until`, innermost first.
 fn close(open: &mut Vec<(u64, Option<Verdict>)>, until: u64, at: &mut u64, joined: &mut Joined) {
     while let Some((end, verdict)) = open.pop_if(|(end, _)| *end <= until) {
@@ -172,11 +220,8 @@ pub(super) fn elements(entries: &[Entry], interval: bool) -> Vec<Element> {
     let mut elements = Vec::with_capacity(entries.len() * 2);
     for entry in entries {
         elements.push(Element { key: entry.first.clone(), is_end: false, verdict: entry.verdict.clone() });
-        let behind = <[u8; 4]>::try_from(entry.last.as_slice())
-            .ok()
-            .and_then(|last| u32::from_be_bytes(last).checked_add(1));
-        if let (true, Some(behind)) = (interval, behind) {
-            elements.push(Element { key: behind.to_be_bytes().to_vec(), is_end: true, verdict: None });
+        if let (true, Some(behind)) = (interval, behind(&entry.last)) {
+            elements.push(Element { key: behind, is_end: true, verdict: None });
         }
     }
     elements
@@ -189,18 +234,22 @@ pub(super) fn entries_of(mut elements: Vec<Element>, interval: bool) -> Vec<Entr
     }
     // At the same key the end of one range comes before the start of the next.
     elements.sort_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)));
-    let mut joined = Joined::default();
-    let mut open: Option<(u64, Option<Verdict>)> = None;
-    for element in elements {
-        let Ok(key) = <[u8; 4]>::try_from(element.key.as_slice()) else { continue };
-        let key = u64::from(u32::from_be_bytes(key));
-        if let Some((first, verdict)) = open.take() {
-            joined.push(first, key, &verdict);
+    let mut entries = Vec::new();
+    let mut close = |(first, verdict): (Vec<u8>, Option<Verdict>), last: Vec<u8>| {
+        if first <= last {
+            join(&mut entries, Entry { first, last, verdict });
         }
-        open = (!element.is_end).then_some((key, element.verdict));
+    };
+    let mut open: Option<(Vec<u8>, Option<Verdict>)> = None;
+    for element in elements {
+        if let (Some(open), Some(last)) = (open.take(), before(&element.key)) {
+            close(open, last);
+        }
+        open = (!element.is_end).then_some((element.key, element.verdict));
     }
-    if let Some((first, verdict)) = open {
-        joined.push(first, 1 << 32, &verdict);
+    if let Some(open) = open {
+        let last = vec![u8::MAX; open.0.len()];
+        close(open, last);
     }
-    joined.entries()
+    entries
 }

@@ -110,3 +110,22 @@ fn a_rules_tag_changes_with_its_expressions() {
     assert_eq!(rule("a").tag(), rule("a").tag());
     assert!(rule("a").tag().starts_with("why #"));
 }
+
+#[test]
+fn ipv6_prefixes_become_ranges_that_read_back_the_same() {
+    let nets =
+        |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<ipnet::Ipv6Net>>();
+    for (prefixes, ranges, sent) in [
+        (nets(&["fe80::/10", "ff00::/8"]), 2, 3),
+        (nets(&["fd00::/49", "fd00:0:0:8000::/49", "fd00::1/128"]), 1, 2),
+        (nets(&["fd00::1/128", "fd00::2/127"]), 1, 2),
+        (nets(&["::/0", "fd00::/8"]), 1, 1),
+        (nets(&[]), 0, 0),
+    ] {
+        let entries = Content::Prefixes6(prefixes.clone()).entries();
+        let mut elements = elements(&entries, true);
+        assert_eq!((entries.len(), elements.len()), (ranges, sent), "{prefixes:?}");
+        elements.reverse();
+        assert_eq!(entries_of(elements, true), entries, "{prefixes:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! A transaction: messages between a batch's begin and end, applied by the kernel all or none.
 
 use super::expr::Verdict;
-use super::set::{Element, Set, SetKind, elements};
+use super::set::{Element, Set, SetKind, TYPE_IFNAME, elements};
 use super::table::{Base, Chain, ChainKind, Family, Hook, Policy};
 use crate::codec::{F_APPEND, F_CREATE, Message};
 use crate::socket::{NetlinkError, Socket};
@@ -201,7 +201,7 @@ pub(super) const fn kind_name(kind: ChainKind) -> &'static str {
 /// A set's user data as nft writes it: type 0 (byte order of the key), length, 1 for the machine's, 2 for the network's.
 /// Without it, nft shows interface names as "".
 fn byte_order(kind: SetKind) -> [u8; 6] {
-    let order = if kind.key_bytes == 16 { 1_u32 } else { 2 };
+    let order = if kind.key_type == TYPE_IFNAME { 1_u32 } else { 2 };
     let [a, b, c, d] = order.to_ne_bytes();
     [0, 4, a, b, c, d]
 }

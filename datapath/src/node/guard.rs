@@ -7,10 +7,14 @@
 //! Pods have no IPv6 address from us yet: whatever IPv6 they send, link-local included, is refused by a table of its own. When they get
 //! addresses, that table gets the rule that IPv4 has.
 
+use super::table::{NAT_FORCE, NAT_LOCAL, NAT_NEVER};
+use super::wanted::Nat6Wanted;
 use crate::layout;
-use crate::nft::{Base, Chain, ChainKind, Expr, Family, Hook, NameMatch, Policy, Rule, Table, Verdict};
-use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use crate::nft::{
+    Base, Chain, ChainKind, Content, Expr, Family, Hook, NameMatch, Policy, Rule, Set, Table, Verdict,
+};
+use ipnet::{Ipv4Net, Ipv6Net};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Just before `raw`: nobody else sees what is refused here, and chains of equal priority have no order to rely on.
 const GUARD_PRIORITY: i32 = -305;
@@ -37,13 +41,23 @@ pub(super) fn ipv4_counters(block_instance_metadata: bool) -> Vec<String> {
     [layout::SPOOFED_COUNTER].into_iter().chain(metadata).map(str::to_owned).collect()
 }
 
-/// The table for IPv6.
-pub(super) fn ipv6_table() -> Table {
+/// The table for IPv6. The sets of translation are kept as those of IPv4 are; nothing asks them before pods have IPv6 addresses.
+pub(super) fn ipv6_table(nat: &Nat6Wanted) -> Table {
+    let prefixes =
+        |name: &str, prefixes: Vec<Ipv6Net>| Set { name: name.into(), content: Content::Prefixes6(prefixes) };
+    let mut never = nat.never.clone();
+    // Link-local addresses and multicast end on the link.
+    never.push(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10));
+    never.push(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8));
     Table {
         family: Family::Ip6,
         name: layout::NFT_TABLE.into(),
         counters: vec![layout::SPOOFED_COUNTER.into()],
-        sets: Vec::new(),
+        sets: vec![
+            prefixes(NAT_LOCAL, nat.local.clone()),
+            prefixes(NAT_NEVER, never),
+            prefixes(NAT_FORCE, nat.force.clone()),
+        ],
         chains: vec![chain(vec![refuse("pods have no IPv6 address", Vec::new(), layout::SPOOFED_COUNTER)])],
     }
 }

@@ -140,7 +140,7 @@ impl NodePlan {
         let routes: Vec<_> = present.iter().flat_map(|(eni, link)| eni_routes(eni, link)).collect();
         let rules = wanted_rules(wanted.primary.address, &present);
         plan.add(observed, &addresses, &routes, &rules);
-        plan.update_table(observed, guard::ipv6_table());
+        plan.update_table(observed, guard::ipv6_table(&wanted.nat.v6));
         if let Some(primary) = primary {
             let present: Vec<&SecondaryEni> = present.iter().map(|(eni, _)| *eni).collect();
             plan.update_table(observed, table(wanted, &primary.name, &present));

@@ -30,9 +30,9 @@ const POSTROUTING_PRIORITY: i32 = 105;
 /// TCP, UDP, SCTP: their source ports are chosen.
 const PORT_PROTOCOLS: [u8; 3] = [6, 17, 132];
 
-const NAT_LOCAL: &str = "nat_local";
-const NAT_NEVER: &str = "nat_never";
-const NAT_FORCE: &str = "nat_force";
+pub(super) const NAT_LOCAL: &str = "nat_local";
+pub(super) const NAT_NEVER: &str = "nat_never";
+pub(super) const NAT_FORCE: &str = "nat_force";
 const NAT_PORTS: &str = "nat_ports";
 const ENI_OF: &str = "eni_of";
 const SNAT: &str = "snat";

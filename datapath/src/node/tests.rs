@@ -48,6 +48,7 @@ fn wanted() -> NodeWanted {
             never: vec![net("10.0.0.0/16")],
             force: vec![],
             ports: PortRange::default(),
+            v6: Nat6Wanted::default(),
         },
         block_instance_metadata: false,
     }

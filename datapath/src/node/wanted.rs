@@ -2,7 +2,7 @@
 
 use crate::MacAddr;
 use crate::layout::EniOrdinal;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::Ipv4Addr;
 
 /// Everything that the agent wants of the kernel beyond single pods.
@@ -55,6 +55,19 @@ pub struct NatWanted {
     pub force: Vec<Ipv4Net>,
     /// Source ports of translated TCP, UDP and SCTP.
     pub ports: PortRange,
+    /// The same for IPv6.
+    pub v6: Nat6Wanted,
+}
+
+/// The sets of translation for IPv6. Kept in the kernel like those for IPv4, and not asked before pods have IPv6 addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Nat6Wanted {
+    /// Addresses of this node's pods whose pool has outgoing translation.
+    pub local: Vec<Ipv6Net>,
+    /// Destinations never translated. Link-local addresses and multicast are added.
+    pub never: Vec<Ipv6Net>,
+    /// Destinations always translated; beats `never`.
+    pub force: Vec<Ipv6Net>,
 }
 
 /// A range of ports for translated flows.

@@ -48,6 +48,7 @@ pub(crate) fn wanted() -> NodeWanted {
             never: vec![net("10.0.0.0/16"), net("10.0.9.0/24")],
             force: vec![net("10.0.9.53/32")],
             ports: PortRange::new(40_000, 50_000).unwrap(),
+            v6: spur_datapath::node::Nat6Wanted::default(),
         },
         block_instance_metadata: false,
     }

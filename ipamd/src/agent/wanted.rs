@@ -3,13 +3,13 @@
 
 use super::granted::Granted;
 use crate::config::{Mode, NatOptions, VpcDestinations};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use spur_cloud::{MacAddr, SubnetId};
 use spur_datapath::layout::EniOrdinal;
-use spur_datapath::node::{NatWanted, NodeWanted, PortRange, PrimaryEni, SecondaryEni};
+use spur_datapath::node::{Nat6Wanted, NatWanted, NodeWanted, PortRange, PrimaryEni, SecondaryEni};
 use spur_ipamd_core::{DatapathWanted, EniDatapath};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What does not come from the pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,32 +75,38 @@ pub(super) fn node_wanted(pool: &DatapathWanted, inputs: &NodeInputs) -> Result<
         secondaries: secondaries.collect::<Result<_, _>>()?,
         nat: NatWanted {
             local,
-            never: never(inputs),
+            never: never(inputs).iter().filter_map(v4).collect(),
             force: force(inputs),
             ports: PortRange::new(nat.first_port, nat.last_port).map_err(WantedError::Ports)?,
+            v6: nat6(inputs),
         },
         block_instance_metadata: inputs.block_instance_metadata,
     })
 }
 
-/// Destinations that know pod addresses.
-fn never(inputs: &NodeInputs) -> Vec<Ipv4Net> {
-    let mut never: Vec<Ipv4Net> = inputs.nat.exclude.iter().copied().collect();
+/// The sets for IPv6: pods have no such address yet, so nobody is local.
+fn nat6(inputs: &NodeInputs) -> Nat6Wanted {
+    let force = match inputs.mode {
+        Mode::Eni => Vec::new(),
+        // EC2's own services, which know addresses of ENIs only.
+        Mode::VpcRoute => vec![Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32)],
+    };
+    Nat6Wanted { local: Vec::new(), never: never(inputs).iter().filter_map(v6).collect(), force }
+}
+
+/// Destinations that know pod addresses, of both families.
+fn never(inputs: &NodeInputs) -> Vec<IpNet> {
+    let mut never: Vec<IpNet> = inputs.nat.exclude.iter().copied().map(IpNet::V4).collect();
     match inputs.nat.vpc_destinations {
-        VpcDestinations::AllCidrs => never.extend(inputs.vpc_cidrs.iter().filter_map(v4)),
+        VpcDestinations::AllCidrs => never.extend(&inputs.vpc_cidrs),
         VpcDestinations::Covered => {
-            let covered = inputs.granted.grant.iter().flat_map(|grant| grant.covered_subnets.values());
-            never.extend(covered.filter_map(v4));
+            never.extend(inputs.granted.grant.iter().flat_map(|grant| grant.covered_subnets.values()));
         }
         VpcDestinations::None => {}
     }
     if let Some(cluster) = &inputs.granted.cluster {
-        never.extend(cluster.pool_cidrs.iter().filter_map(v4));
-        let nodes = cluster.node_addresses.values().flatten();
-        never.extend(nodes.filter_map(|address| match address {
-            IpAddr::V4(address) => Some(Ipv4Net::from(*address)),
-            IpAddr::V6(_) => None,
-        }));
+        never.extend(&cluster.pool_cidrs);
+        never.extend(cluster.node_addresses.values().flatten().copied().map(IpNet::from));
     }
     never
 }
@@ -121,6 +127,13 @@ fn v4(net: &IpNet) -> Option<Ipv4Net> {
     match net {
         IpNet::V4(net) => Some(*net),
         IpNet::V6(_) => None,
+    }
+}
+
+fn v6(net: &IpNet) -> Option<Ipv6Net> {
+    match net {
+        IpNet::V4(_) => None,
+        IpNet::V6(net) => Some(*net),
     }
 }
 

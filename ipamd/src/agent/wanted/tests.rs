@@ -110,6 +110,8 @@ fn in_vpc_route_mode_covered_subnets_pods_and_nodes_are_spared_and_eni_only_dest
     let nat = node_wanted(&pool(), &inputs).unwrap().nat;
     assert_eq!(texts(&nat.never), ["10.0.1.0/24", "10.200.0.0/16", "10.0.9.9/32"]);
     assert_eq!(texts(&nat.force), ["192.168.9.0/24", "169.254.0.0/16", "10.0.0.2/32"]);
+    let never: Vec<_> = nat.v6.never.iter().map(ToString::to_string).collect();
+    assert_eq!(never, ["fd00::/48", "fd00::9/128"]);
 }
 
 #[test]
