@@ -1,6 +1,7 @@
 //! Prefixes: taken up when EC2 gives or shows one, dissolved when it is lost. The sixteen addresses of a prefix are addresses like all others
 //! from then on; that they come and go together is all that is special.
 
+use super::rest::Rest;
 use super::{Pool, Release};
 use crate::address::{Slot, State};
 use crate::backoff::{Key, Policy};
@@ -137,7 +138,8 @@ impl Pool {
 
     /// An address that EC2 shows and the book does not have: it rests if it did before.
     pub(super) fn adopt(&mut self, address: IpAddr, prefix: Option<IpNet>, id: &EniId) {
-        let rests = self.resting.remove(&address).map(|until| State::Cooling { until, busy: 0 });
+        let rests = self.resting.remove(&address);
+        let rests = rests.map(|Rest { until, busy }| State::Cooling { until, busy });
         let state = rests.unwrap_or(State::Free { since: self.now });
         self.table.add(address, id.clone(), prefix, state, self.now);
     }

@@ -1,6 +1,7 @@
 //! ENIs, one step at a time: read, look, attach, let it die with its instance, bring into use; take out of the kernel, detach, delete. Each ENI moves by
 //! itself. Nothing is polled but the end of a detachment; that an attachment is there, the kernel says.
 
+use super::rest::Rest;
 use super::store::Then;
 use super::{Pool, Releasing};
 use crate::action::{CloudCall, Reason};
@@ -249,10 +250,10 @@ impl Pool {
     /// holder may come with it.
     pub(super) fn forget_address(&mut self, address: IpAddr) {
         let rests = self.table.get(address).and_then(|slot| match slot.state {
-            State::Cooling { until, .. } => Some(until),
+            State::Cooling { until, busy } => Some(Rest { until, busy }),
             _ => None,
         });
-        self.resting.extend(rests.map(|until| (address, until)));
+        self.resting.extend(rests.map(|rest| (address, rest)));
         self.table.remove(address);
     }
 }

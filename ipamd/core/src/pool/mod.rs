@@ -53,8 +53,9 @@ pub struct Pool {
     creations: BTreeMap<IntentId, Creation>,
     releases: BTreeMap<IntentId, Release>,
     table: AddressTable,
-    /// Resting addresses from before the start that no observation showed yet.
-    resting: BTreeMap<IpAddr, Timestamp>,
+    /// Resting addresses that are not in the table as such: from before the start and not shown yet, or gone. Until the kernel was
+    /// asked, they rest on if they come back.
+    resting: BTreeMap<IpAddr, rest::Rest>,
     probe: rest::Probe,
     waiters: VecDeque<Waiter>,
     backoffs: Backoffs,
@@ -227,8 +228,11 @@ impl Pool {
             self.findings.retain(|finding| !matches!(finding, Finding::LowerEniLimit { .. }));
         }
         let settle = self.settings.timings.settle;
+        // A reading that began before may be answered at any time later, and show them still.
+        let reads = self.calls.values().filter(|running| matches!(running.call, CloudCall::ReadEnis(_)));
+        let read = reads.map(|running| running.at).fold(now, Timestamp::min);
         let shown =
-            |release: &Release| matches!(release.phase, Releasing::Gone(at) if at.after(settle) <= now);
+            |release: &Release| matches!(release.phase, Releasing::Gone(at) if at.after(settle) <= read);
         let shown: Vec<IntentId> =
             self.releases.iter().filter(|(_, r)| shown(r)).map(|(id, _)| *id).collect();
         for intent in shown {

@@ -39,6 +39,7 @@ impl Pool {
         if first {
             self.look_after_start();
         }
+        self.catch_up();
         self.sight.observed = Some(self.now);
         self.sight.next = self.now.after(self.jitter.spread(self.settings.timings.reconcile));
     }

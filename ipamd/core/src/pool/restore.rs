@@ -2,7 +2,7 @@
 //! whatever else was written about it before. Intents are taken up where they were: creations are repeated with their token,
 //! addresses and ENIs on their way out stay on their way out.
 
-use super::rest::Probe;
+use super::rest::{Probe, Rest};
 use super::{Creation, Making, Pool, Release, Releasing, Sight};
 use crate::address::{Slot, State};
 use crate::backoff::Backoffs;
@@ -73,7 +73,7 @@ impl Pool {
         let latest = self.now.after(self.settings.timings.cooldown);
         for (address, until) in record.cooling {
             if self.table.get(address).is_none() {
-                self.resting.insert(address, until.min(latest));
+                self.resting.insert(address, Rest { until: until.min(latest), busy: 0 });
             }
         }
         for eni in record.enis.into_values() {

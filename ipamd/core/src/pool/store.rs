@@ -47,6 +47,15 @@ impl Pool {
         id
     }
 
+    /// Makes durable what a transaction that failed should have: on a node at rest no other may come for a long time.
+    pub(super) fn catch_up(&mut self) {
+        let ends =
+            |change: &StoreChange| matches!(change, StoreChange::DropIntent(_) | StoreChange::DropEni(_));
+        if self.dirty.iter().any(|change| ends(change) && self.still_true(change)) {
+            self.store(Vec::new(), Then::Nothing);
+        }
+    }
+
     /// Whether a change that was put off still says what is so.
     fn still_true(&self, change: &StoreChange) -> bool {
         match change {

@@ -9,6 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// A node that shall use prefixes, and whose subnets have no free /28, asks for one again about every five minutes, and for that gives
+/// back the single addresses that took its places. The release stays open for a minute, while reads may show the addresses still. At the
+/// end it may be found at that: this long it is waited for. A release that is stuck is open still.
+const TURN: Duration = Duration::from_secs(300);
+
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Sim>,
     turn: usize,
@@ -156,6 +161,16 @@ impl Cluster {
         self.pass(Duration::from_secs(600));
         for (node, before) in sent.into_iter().enumerate() {
             self.turn_to(node).check_rest(before, Duration::from_secs(600));
+        }
+        self.await_rest();
+    }
+
+    /// Waits until no release is open, for [`TURN`] at most.
+    fn await_rest(&mut self) {
+        let end = self.nodes[self.turn].now() + TURN;
+        let open = |node: &Sim| !node.disk.intents.is_empty();
+        while self.nodes.iter().any(open) && self.nodes[self.turn].now() < end {
+            self.pass(Duration::from_secs(5));
         }
     }
 

@@ -123,6 +123,8 @@ pub(crate) struct Sim {
     pub(crate) asked_back: BTreeMap<IpAddr, Duration>,
     /// Until when the kernel tracks connections to an address.
     pub(crate) flows: BTreeMap<IpAddr, Duration>,
+    /// Addresses of which the kernel could not tell when it was last asked: then the cooldown alone may count.
+    pub(crate) untold: BTreeSet<IpAddr>,
     /// Addresses that were handed out in this step.
     pub(crate) granted: Vec<IpAddr>,
     /// Addresses that somebody else took from an ENI.
@@ -208,6 +210,7 @@ impl Sim {
             pods: BTreeMap::new(),
             asked_back: BTreeMap::new(),
             flows: BTreeMap::new(),
+            untold: BTreeSet::new(),
             granted: Vec::new(),
             robbed: BTreeSet::new(),
             robbed_enis: BTreeSet::new(),

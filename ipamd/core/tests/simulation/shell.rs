@@ -165,7 +165,9 @@ impl Sim {
             Due::Flows { life, addresses, fails } if life == self.life => {
                 let now = self.now();
                 let busy = |address: &IpAddr| self.flows.get(address).is_some_and(|until| *until > now);
-                let seen = addresses.into_iter().filter(busy).collect();
+                let seen = addresses.iter().copied().filter(busy).collect();
+                self.untold.retain(|address| !addresses.contains(address));
+                self.untold.extend(addresses.into_iter().filter(|_| fails));
                 self.feed(Event::FlowsSeen(if fails { Err("no memory".into()) } else { Ok(seen) }));
             }
             Due::Kernel { life, wanted } if life == self.life && self.newer(&wanted) => {

@@ -1,5 +1,7 @@
 use super::bed::Bed;
+use crate::record::{Intent, IntentId};
 use crate::settings::Targets;
+use spur_cloud::AddressRequest;
 use std::collections::BTreeSet;
 
 fn one_pod_gone() -> (Bed, std::net::IpAddr) {
@@ -46,6 +48,48 @@ fn a_restart_does_not_cut_the_rest_of_a_busy_address_short() {
     bed.pass(30);
     assert_eq!(state(&bed, address), "cooling");
     assert!(!bed.probes.is_empty());
+}
+
+#[test]
+fn an_address_that_was_given_back_after_a_restart_and_comes_again_is_asked_about_first() {
+    let (mut bed, address) = one_pod_gone();
+    bed.flows = Ok(BTreeSet::from([address]));
+    bed.pass(40);
+    let mut record = bed.record.clone();
+    assert!(record.cooling[&address] < bed.now(), "its time is over, by this clock at least");
+    // An older release names it still, because nobody knew what became of it.
+    let (eni, addresses) = (bed.node.primary.clone(), BTreeSet::from([address]));
+    record.intents.insert(IntentId(1000), Intent::Unassign { eni, addresses, prefixes: BTreeSet::new() });
+    let mut bed = bed.restart(record);
+    bed.pass(1);
+    let carried = |bed: &Bed| bed.world.true_enis()[&bed.node.primary].addresses.contains(&address);
+    assert!(!carried(&bed), "the release is finished");
+    bed.add_many(0..9);
+    bed.pass(15);
+    assert!(carried(&bed), "EC2 gives it again");
+    assert_eq!((bed.pods.len(), state(&bed, address)), (9, "cooling"));
+    bed.flows = Ok(BTreeSet::new());
+    bed.pass(160);
+    assert_eq!(state(&bed, address), "free");
+}
+
+#[test]
+fn an_address_that_left_is_asked_about_until_no_flow_is_known_and_free_when_it_comes_again() {
+    let (mut bed, address) = one_pod_gone();
+    bed.flows = Ok(BTreeSet::from([address]));
+    let (primary, one) = (bed.node.primary.clone(), BTreeSet::from([address]));
+    bed.world.unassign(&primary, &one, &BTreeSet::new()).unwrap();
+    bed.pass(300);
+    assert!(bed.record.cooling.contains_key(&address), "long over, but busy");
+    let asked = bed.probes.len();
+    bed.flows = Ok(BTreeSet::new());
+    bed.pass(200);
+    assert!(bed.probes.len() > asked, "it is asked about though it is not here");
+    bed.add("b");
+    assert!(!bed.record.cooling.contains_key(&address), "forgotten with the next transaction");
+    bed.world.assign(&primary, &AddressRequest::Addresses(one)).unwrap();
+    bed.pass(70);
+    assert_eq!(state(&bed, address), "free");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! What one failure does: who waits, for how long, what the pods are told, and that nothing is made twice.
 
-use super::{calm, enis_in, live, pass, pod, told};
+use super::{calm, enis_in, first_live, live, pass, pod, told};
 use crate::harness::Sim;
 use crate::shell::calls;
 use spur_cloud::fake::Fault;
 use spur_cloud::{AddressRequest, Api, ErrorClass};
-use spur_ipamd_core::{Event, Reply, Targets};
+use spur_ipamd_core::{Event, Intent, IntentId, Reply, Targets};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -159,6 +159,54 @@ fn an_address_that_cannot_be_given_back_stays_in_the_stock() {
     let view = sim.pool.view();
     assert_eq!((view.counts.free, view.counts.leaving), (8, 0));
     assert!(sim.disk.intents.is_empty());
+}
+
+#[test]
+fn a_release_whose_end_could_not_be_stored_is_closed_on_a_node_at_rest_too() {
+    let mut sim = calm(Targets { max_above_warm: 0, ..Targets::default() });
+    (0..6).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 5);
+    for (key, state) in sim.pods.clone() {
+        sim.delete(key, &state);
+    }
+    while sim.disk.intents.is_empty() {
+        pass(&mut sim, 1);
+    }
+    sim.chaos.store_fails = 1000;
+    pass(&mut sim, 200);
+    assert_eq!((sim.pool.view().counts.leaving, sim.disk.intents.len()), (0, 1));
+    sim.chaos.store_fails = 0;
+    pass(&mut sim, 90);
+    assert!(sim.disk.intents.is_empty());
+}
+
+#[test]
+fn an_address_that_a_clock_set_forward_let_go_is_not_handed_out_while_its_connections_live() {
+    let mut sim = calm(Targets { max_enis: Some(1), ..Targets::default() });
+    sim.add(pod(0));
+    pass(&mut sim, 5);
+    let (key, address, eni) = first_live(&sim);
+    let state = sim.pods[&key].clone();
+    sim.delete(key, &state);
+    sim.flows.insert(address, sim.now() + Duration::from_secs(200));
+    pass(&mut sim, 5);
+    // A release from before names it still, because nobody knows what became of it.
+    let release = Intent::Unassign {
+        eni: eni.clone(),
+        addresses: BTreeSet::from([address]),
+        prefixes: BTreeSet::new(),
+    };
+    sim.disk.intents.insert(IntentId(1000), release);
+    sim.set_clock(true, Duration::from_secs(3600));
+    sim.crash();
+    pass(&mut sim, 5);
+    assert!(!sim.world.true_enis()[&eni].addresses.contains(&address), "it is given back");
+    (1..=8).for_each(|number| sim.add(pod(number)));
+    pass(&mut sim, 30);
+    assert!(sim.world.true_enis()[&eni].addresses.contains(&address), "EC2 gives it again");
+    assert_eq!((live(&sim), sim.pool.view().counts.cooling), (8, 1));
+    pass(&mut sim, 300);
+    assert_eq!(sim.pool.view().counts.cooling, 0);
 }
 
 #[test]
