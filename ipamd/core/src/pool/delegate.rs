@@ -69,11 +69,18 @@ impl Pool {
         let mut adopted = 0;
         for prefix in seen.prefixes.iter().copied().filter(|prefix| prefix::understood(*prefix)) {
             let given_back = |release: &Release| release.eni == seen.id && release.prefixes.contains(&prefix);
-            let buried = self.releases.values().any(given_back);
-            if self.table.carrier(prefix).is_none() && buried {
+            let buried = self.releases.values().any(given_back) && self.table.carrier(prefix).is_none();
+            let again = prefix::addresses(prefix).any(|address| self.resting.contains_key(&address));
+            if buried && !again {
                 continue;
             }
+            if buried {
+                self.dig_up_prefix(prefix, &seen.id);
+            }
             let count = self.see_prefix(prefix, &seen.id, &young, before);
+            for address in prefix::addresses(prefix).filter(|_| buried) {
+                self.table.set_doubtful(address, true);
+            }
             if count > 0 && self.unexpected(&seen.id, new) {
                 self.report(Finding::PrefixAdopted { prefix, eni: seen.id.clone() });
             }

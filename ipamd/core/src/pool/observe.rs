@@ -282,9 +282,13 @@ impl Pool {
         let mut adopted = self.see_prefixes(seen, young, new, &before);
         for address in &seen.addresses {
             match self.table.get(*address).map(|slot| (slot.eni == *id, young(self, *address))) {
-                None if self.buried(*address, id) => {}
+                None if self.buried(*address, id) && !self.resting.contains_key(address) => {}
                 None => {
+                    // What rests came again after it was given back; the call that did so may come late.
+                    let doubtful = self.buried(*address, id);
+                    self.dig_up(*address, id);
                     self.adopt(*address, None, id);
+                    self.table.set_doubtful(*address, doubtful);
                     adopted += 1;
                     if self.unexpected(id, new) {
                         self.report(Finding::AddressAdopted { address: *address, eni: id.clone() });

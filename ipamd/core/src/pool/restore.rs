@@ -110,11 +110,15 @@ impl Pool {
                 addresses.retain(|address| nobodys(*address));
                 // A prefix with an address of a pod in it was given to us again after this was written.
                 prefixes.retain(|prefix| prefix::addresses(*prefix).all(nobodys));
-                let single = addresses.iter().map(|address| (*address, None));
+                // What rests was a pod's since this was written, so it came again: a reading says where it is now.
+                let again = |address: &IpAddr| self.resting.contains_key(address);
+                let single =
+                    addresses.iter().filter(|address| !again(address)).map(|address| (*address, None));
                 let whole = prefixes
                     .iter()
+                    .filter(|prefix| !prefix::addresses(**prefix).any(|address| again(&address)))
                     .flat_map(|prefix| prefix::addresses(*prefix).map(|address| (address, Some(*prefix))));
-                for (address, prefix) in single.chain(whole) {
+                for (address, prefix) in single.chain(whole).collect::<Vec<_>>() {
                     self.table.remove(address);
                     self.table.add(address, eni.clone(), prefix, State::Leaving { intent }, self.now);
                 }
@@ -145,7 +149,9 @@ impl Pool {
         for release in self.releases.values_mut() {
             if !self.enis.contains_key(&release.eni) {
                 for address in release.all() {
-                    self.table.remove(address);
+                    if self.table.get(address).is_some_and(|slot| slot.eni == release.eni) {
+                        self.table.remove(address);
+                    }
                 }
                 release.phase = Releasing::Gone(now);
             }
