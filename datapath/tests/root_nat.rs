@@ -92,12 +92,12 @@ fn destinations_that_know_pod_addresses_see_them() {
         assert_eq!(seen(&world, 0, target), POD_A, "{what}");
         assert_eq!(seen(&world, 1, target), POD_B, "{what}");
     }
+    let node = bind(&world.node, "0.0.0.0:7777");
+    let neighbour = bind(&world.pods[2], "0.0.0.0:7777");
     for (pod, own) in [POD_A, POD_B].iter().enumerate() {
-        let node = bind(&world.node, "0.0.0.0:7777");
         bind(&world.pods[pod], "0.0.0.0:0").send_to(b"ping", format!("{NODE}:7777")).unwrap();
         let (_, from) = node.recv_from(&mut [0; 8]).unwrap();
         assert_eq!(from.ip().to_string(), *own, "the pod's own node");
-        let neighbour = bind(&world.pods[2], "0.0.0.0:7777");
         bind(&world.pods[pod], "0.0.0.0:0").send_to(b"ping", format!("{POD_C}:7777")).unwrap();
         let (_, from) = neighbour.recv_from(&mut [0; 8]).unwrap();
         assert_eq!(from.ip().to_string(), *own, "a pod of the same node");
