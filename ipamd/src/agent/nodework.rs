@@ -9,6 +9,7 @@ use super::wanted::{NodeInputs, kernel_mac, node_wanted, unknown_subnets};
 use crate::chain::chain;
 use ipnet::IpNet;
 use spur_cloud::{Cloud, EniId, SubnetId, SubnetQuery};
+use spur_datapath::node::NodeWanted;
 use spur_ipamd_core::{DatapathWanted, Event};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,13 +52,15 @@ struct NodeTask<C, K> {
     told: Option<Told>,
     /// The generation and inputs that were applied last: what is changed while they stay the same is a repair.
     applied: (u64, NodeInputs),
+    /// The kernel as it was made last.
+    kept: Option<NodeWanted>,
     ask_subnets_at: Instant,
 }
 
 /// A generation could not be applied.
 struct Failed {
     message: String,
-    /// It was applied before, and somebody changed the kernel since.
+    /// Somebody changed the kernel, and it cannot be made again as it was.
     repair: bool,
 }
 
@@ -85,6 +88,7 @@ pub(super) fn spawn<C: Cloud, K: Kernel>(parts: NodeParts<C, K>) -> tokio::task:
         parts,
         links_changed,
         applied: (0, inputs.clone()),
+        kept: None,
         inputs,
         told: None,
         ask_subnets_at: Instant::now(),
@@ -127,21 +131,39 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
     async fn converge(&mut self, wanted: DatapathWanted) {
         self.learn_subnets(unknown_subnets(&wanted, &self.inputs)).await;
         let outcome = match node_wanted(&wanted, &self.inputs) {
-            Ok(node) => {
-                let kernel = Arc::clone(&self.parts.kernel);
-                let repair = self.is_applied(&wanted);
-                let refused = |message| Failed { message, repair };
-                match tokio::task::spawn_blocking(move || kernel.converge(&node)).await {
-                    Ok(Ok(converged)) => Ok(converged),
-                    Ok(Err(error)) => Err(refused(chain(&error).to_string())),
-                    Err(error) => Err(refused(error.to_string())),
+            Ok(node) => match self.attempt(&node).await {
+                Ok(converged) => {
+                    self.kept = Some(node);
+                    Ok(converged)
                 }
-            }
+                Err(message) => {
+                    let repair = self.is_applied(&wanted) || !self.keeps().await;
+                    Err(Failed { message, repair })
+                }
+            },
             Err(error) => Err(Failed { message: chain(&error).to_string(), repair: false }),
         };
         match outcome {
             Ok(converged) => self.converged(&wanted, converged),
             Err(failed) => self.failed(wanted.generation, failed),
+        }
+    }
+
+    /// Makes the kernel like this, or says why not.
+    async fn attempt(&self, node: &NodeWanted) -> Result<Converged, String> {
+        let (kernel, node) = (Arc::clone(&self.parts.kernel), node.clone());
+        match tokio::task::spawn_blocking(move || kernel.converge(&node)).await {
+            Ok(Ok(converged)) => Ok(converged),
+            Ok(Err(error)) => Err(chain(&error).to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Whether the kernel is, or can be made, as it was before what failed just now: then pods that run do not suffer.
+    async fn keeps(&self) -> bool {
+        match &self.kept {
+            Some(node) => self.attempt(node).await.is_ok(),
+            None => true,
         }
     }
 
