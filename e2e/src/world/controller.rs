@@ -5,7 +5,6 @@ use super::World;
 use super::spec::{MANAGED, NodeMode};
 use crate::process::{Daemon, binary};
 use anyhow::{Context, Result};
-use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -60,16 +59,6 @@ impl World {
     /// When none runs.
     pub fn kill_controller(&self) -> Result<()> {
         self.controller().take().context("no controller runs")?.kill()
-    }
-
-    /// What the controller last said of itself.
-    ///
-    /// # Errors
-    /// When it has said nothing yet.
-    pub fn controller_status(&self) -> Result<Value> {
-        let path = self.controller_dir().join("state/status.json");
-        let text = std::fs::read_to_string(path).context("read the controller's status")?;
-        serde_json::from_str(&text).context("read the controller's status as JSON")
     }
 
     /// The controller; a thread that panicked while it held the lock has left nothing half done.
