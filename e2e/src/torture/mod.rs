@@ -194,12 +194,14 @@ fn churn(stage: &Stage<'_>, crews: &mut [Vec<Crew>]) -> Result<()> {
         }
         stage.over.store(true, Ordering::Relaxed);
         // Deleting needs the cloud for nothing, but what follows does.
-        let faults = stage.world.set_faults(&[]).context("switch the faults off");
+        let off = || stage.world.set_faults(&[]).context("switch the faults off");
+        let faults = off();
         let joined: Vec<Result<()>> = threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the harness failed")))
             .collect();
-        joined.into_iter().collect::<Result<()>>().and(faults)
+        // Whoever let an ENI vanish just then has switched them on again.
+        joined.into_iter().collect::<Result<()>>().and(faults).and(off())
     })
 }
 
