@@ -201,7 +201,7 @@ fn churn(stage: &Stage<'_>, crews: &mut [Vec<Crew>]) -> Result<()> {
             .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the harness failed")))
             .collect();
         // Whoever let an ENI vanish just then has switched them on again.
-        joined.into_iter().collect::<Result<()>>().and(faults).and(off())
+        joined.into_iter().collect::<Result<()>>().and(faults).and_then(|()| off())
     })
 }
 
