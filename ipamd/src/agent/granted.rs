@@ -136,11 +136,11 @@ impl Seen {
         match self.read(path) {
             Ok(Some(text)) => Look::Text(text),
             Ok(None) => Look::Same,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(error) => {
+                // The same file may come back, and must be read then.
                 self.0 = None;
-                Look::Gone
+                if error.kind() == ErrorKind::NotFound { Look::Gone } else { Look::Unreadable(error) }
             }
-            Err(error) => Look::Unreadable(error),
         }
     }
 
@@ -164,12 +164,20 @@ struct Reader {
     place: Place,
     node: Seen,
     cluster: Seen,
+    /// What was said about the common file last, so that it is said once.
+    cluster_trouble: Option<String>,
     granted: Granted,
 }
 
 impl Reader {
     fn new(place: Place) -> Self {
-        Self { place, node: Seen::default(), cluster: Seen::default(), granted: Granted::default() }
+        Self {
+            place,
+            node: Seen::default(),
+            cluster: Seen::default(),
+            cluster_trouble: None,
+            granted: Granted::default(),
+        }
     }
 
     /// What is known after another look.
@@ -177,18 +185,31 @@ impl Reader {
         if let Some(name) = self.place.node.clone() {
             self.look_at_node(&name);
         }
-        match self.cluster.look(&self.place.dir.join(CLUSTER_FILE)) {
-            Look::Same | Look::Gone => {}
-            Look::Text(text) => match ClusterFacts::parse(&text) {
-                Ok(facts) => self.granted.cluster = Some(facts),
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "the controller's cluster.json cannot be used; the last one stays in use")
-                }
-            },
-            Look::Unreadable(error) => tracing::warn!(%error, "the controller's cluster.json cannot be read"),
-        }
+        self.look_at_cluster();
         self.granted.was_ready |= self.granted.grant.is_some() && self.granted.blocks().waits.is_empty();
         self.granted.clone()
+    }
+
+    fn look_at_cluster(&mut self) {
+        let trouble = match self.cluster.look(&self.place.dir.join(CLUSTER_FILE)) {
+            Look::Same => return,
+            Look::Gone if self.granted.cluster.is_some() => None,
+            Look::Gone => Some("the controller wrote none yet".to_owned()),
+            Look::Unreadable(error) => Some(format!("it cannot be read: {error}")),
+            Look::Text(text) => match ClusterFacts::parse(&text) {
+                Ok(facts) => {
+                    self.granted.cluster = Some(facts);
+                    None
+                }
+                Err(error) => Some(format!("it cannot be used: {}", chain(&error))),
+            },
+        };
+        if trouble != self.cluster_trouble
+            && let Some(trouble) = &trouble
+        {
+            tracing::warn!(trouble, "nothing new from {CLUSTER_FILE}; what was read last stays in use");
+        }
+        self.cluster_trouble = trouble;
     }
 
     fn look_at_node(&mut self, name: &NodeName) {

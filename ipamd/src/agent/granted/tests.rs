@@ -81,6 +81,21 @@ fn a_file_that_is_broken_gone_or_of_another_instance_takes_nothing_away() {
 }
 
 #[test]
+fn a_file_that_could_not_be_read_for_a_while_is_read_again_though_it_is_the_same() {
+    let mut bed = bed();
+    let (file, aside) = (bed.dir.path().join("nodes/worker-1.json"), bed.dir.path().join("aside"));
+    bed.write("nodes/worker-1.json", &grant("i-1", "[]"));
+    assert_eq!(bed.reader.look().blocks().waits, Vec::<String>::new());
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let waits = bed.reader.look().blocks().waits;
+    assert!(waits[0].contains("worker-1.json cannot be read"), "{waits:?}");
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    assert_eq!(bed.reader.look().blocks().waits, Vec::<String>::new());
+}
+
+#[test]
 fn a_node_that_was_moved_to_an_eni_pool_says_so() {
     let mut bed = bed();
     let moved = grant("i-1", "[]").replace("\"vpcRoute\"", "\"eniPool\", \"pool\": \"spare\"");
