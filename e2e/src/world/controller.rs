@@ -5,6 +5,7 @@ use super::World;
 use super::spec::{MANAGED, NodeMode};
 use crate::process::{Daemon, binary};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -75,10 +76,12 @@ impl World {
         let ((key, value), dir) = (MANAGED, dir.display());
         let mut text = format!(
             "clusterName: {}\nregion: {region}\nvpc: {vpc}\nnodesFile: {dir}/nodes.yaml\ngrantDir: {dir}/grants\n\
-             stateDir: {dir}/state\npool: {{cidrs: [{POD_CIDR}]}}\ntables: {{tags: {{{key}: {value}}}}}\n",
+             stateDir: {dir}/state\ntables: {{tags: {{{key}: {value}}}}}\n",
             spec.name
         );
-        for (key, value) in &spec.controller {
+        let pool = ("pool", format!("{{cidrs: [{POD_CIDR}]}}"));
+        let further = spec.controller.iter().map(|(key, value)| (*key, value.clone()));
+        for (key, value) in BTreeMap::from([pool]).into_iter().chain(further).collect::<BTreeMap<_, _>>() {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{key}: {value}");
         }

@@ -10,16 +10,20 @@ use spur_e2e::routes::Route;
 use spur_e2e::runtime::{Pod, Runtime};
 use spur_e2e::torture::flows::Flow;
 use spur_e2e::traffic::{Echo, ask};
-use spur_e2e::world::{CONTROLLER, MANAGED_TABLES, NodeMode, POD_CIDR, World};
+use spur_e2e::world::{CONTROLLER, MANAGED_TABLES, NodeMode, POD_CIDR, World, WorldSpec};
 
 fn world(name: &str, modes: &[NodeMode]) -> World {
+    World::up(&spec(name, modes)).unwrap()
+}
+
+fn spec(name: &str, modes: &[NodeMode]) -> WorldSpec {
     let mut spec = quick_spec(name, u32::try_from(modes.len()).unwrap());
     spec.modes = modes.to_vec();
     spec.agent.insert("addWaitSeconds", "2".to_owned());
     // The shortest that the controller takes; with EC2's reads in order there is nothing to wait for after a write.
     let controller = [("reconcileSeconds", "10"), ("settleSeconds", "0"), ("cooldownSeconds", "0")];
     spec.controller = controller.into_iter().map(|(key, value)| (key, value.to_owned())).collect();
-    World::up(&spec).unwrap()
+    spec
 }
 
 fn start_all(world: &World) {
@@ -203,5 +207,35 @@ fn pods_live_and_come_while_controller_and_agents_die_and_come_back() {
         assert!(flow.seen().sent > 50, "{}: {:?}", flow.name, flow.seen());
         assert_eq!(flow.complaint(), None);
     }
+    world.down().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn r17_a_node_for_which_the_tables_are_too_full_serves_from_the_fallback_pool() {
+    let mut spec = spec("spill", &[NodeMode::VpcRoute, NodeMode::VpcRoute]);
+    spec.pool.insert("fallbackPool", "spill".to_owned());
+    // The VPC's own route, the way to the internet and one node fill three quarters of such a table.
+    let controller = [
+        ("pool", format!("{{cidrs: [{POD_CIDR}], fallbackPool: spill}}")),
+        ("quota", "{routesV4: 4, admissionPercent: 75}".to_owned()),
+    ];
+    spec.controller.extend(controller);
+    let mut world = World::up(&spec).unwrap();
+    start_all(&world);
+    let targets: Vec<_> = routes(&world, "main").into_iter().map(|route| route.target).collect();
+    let moved = (0..2).find(|node| !targets.contains(&primary_eni(&world, *node))).unwrap();
+    assert_eq!(targets, [primary_eni(&world, 1 - moved)]);
+    let before = Rest::reach(&world, &|| Ok(())).unwrap();
+    let mut pods: Vec<_> = (0..2).flat_map(|node| add_pods(&world, node, 1..=3)).collect();
+    // It stays where it is, whatever becomes of what the controller wrote.
+    world.kill_controller().unwrap();
+    std::fs::remove_file(world.grant_dir().join("nodes").join(format!("{}.json", world.nodes[moved].name)))
+        .unwrap();
+    world.crash_agent(moved).unwrap();
+    world.nodes[moved].wait_ready().unwrap();
+    pods.extend(add_pods(&world, moved, 4..=5));
+    world.nodes[moved].mode = NodeMode::Eni;
+    check_and_delete(&world, &pods, &before);
     world.down().unwrap();
 }

@@ -49,7 +49,10 @@ impl Granted {
             Placement::VpcRoute { blocks, .. } => blocks.clone(),
             Placement::EniPool { pool } => {
                 let why = "the controller moved this node to the eni pool";
-                waits.insert(0, format!("{why} {pool}, and the agent runs with pool.mode vpcRoute"));
+                waits.insert(
+                    0,
+                    format!("{why} {pool}, and the agent began without pool.fallbackPool: {pool}"),
+                );
                 BTreeSet::new()
             }
             Placement::None => BTreeSet::new(),
@@ -57,19 +60,18 @@ impl Granted {
         BlockGrant { blocks, waits }
     }
 
+    /// Everything that the node waits for, in words.
+    #[must_use]
+    pub(super) fn waits(&self) -> String {
+        let waits = self.blocks().waits;
+        if waits.is_empty() { "no grant of the controller was read yet".to_owned() } else { waits.join("; ") }
+    }
+
     /// What stands between the node and its first pod; none if that is over. Later trouble does not count: a runtime would call the whole
     /// node not ready, and its pods would be moved away for nothing.
     #[must_use]
     pub(super) fn not_ready(&self) -> Option<String> {
-        if self.was_ready {
-            return None;
-        }
-        let waits = self.blocks().waits;
-        Some(if waits.is_empty() {
-            "no grant of the controller was read yet".to_owned()
-        } else {
-            waits.join("; ")
-        })
+        (!self.was_ready).then(|| self.waits())
     }
 }
 

@@ -9,6 +9,7 @@ mod answer;
 mod calls;
 pub mod clock;
 mod driver;
+mod fallback;
 mod gc;
 mod granted;
 mod grants;
@@ -53,7 +54,7 @@ use spur_cloud_aws::imds::InstanceIdentity;
 use spur_cloud_budget::Budgeted;
 use spur_ipamd_core::{DatapathWanted, EniRecord, Event, Pool};
 use spur_quotas::InstanceLimits;
-use start::{Prepared, Starter};
+use start::{Prepared, Starter, insist};
 use status::{NodeStatus, Phase, Running};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
@@ -188,8 +189,9 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         rebuild: bool,
         connect: impl AsyncFnOnce(&InstanceIdentity) -> C,
     ) {
+        let (identity, node_address) = self.identify().await;
         // What changes until the pool runs is taken up right after.
-        let mut config = self.config.clone();
+        let (moved_to, mut config) = self.settle(&identity, &books).await;
         let started_with = Arc::clone(&config.borrow_and_update());
         let starter = Starter {
             config: &started_with,
@@ -197,15 +199,9 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             store: self.store.clone(),
             clock: self.world.clock,
             rebuild,
+            moved_to,
             phase: &self.phase,
         };
-        let identity = starter.identity(&self.world.metadata).await;
-        let node_address =
-            starter.insist("instance metadata", async || ipv4(identity.primary.primary_address)).await;
-        tracing::info!(
-            instance = %identity.instance, instance_type = %identity.instance_type, zone = %identity.zone,
-            primary = %identity.primary.eni, %node_address, "this node"
-        );
         let budget = Budgeted::new(connect(&identity).await, started_with.budget);
         let cloud = Arc::new(budget.with_priority(Priority::Stock));
         let prepared = starter.prepare(&*cloud, &identity, books, &self.world.boot_id).await;
@@ -247,6 +243,31 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             self.sweep(&running),
             self.reaper.live(&running.recovered),
         );
+    }
+
+    /// Who we are, and the address that pods' traffic is translated to.
+    async fn identify(&self) -> (InstanceIdentity, Ipv4Addr) {
+        let (phase, doing) = (&self.phase, "instance metadata");
+        let identity = insist(phase, doing, async || self.world.metadata.identity().await).await;
+        let address = insist(phase, doing, async || ipv4(identity.primary.primary_address)).await;
+        tracing::info!(
+            instance = %identity.instance, instance_type = %identity.instance_type, zone = %identity.zone,
+            primary = %identity.primary.eni, node_address = %address, "this node"
+        );
+        (identity, address)
+    }
+
+    /// The `eni` pool that this node was moved to, if it was, and the configuration that counts here.
+    async fn settle(
+        &self,
+        identity: &InstanceIdentity,
+        books: &Books,
+    ) -> (Option<String>, watch::Receiver<Arc<Config>>) {
+        let config = Arc::clone(&self.config.borrow());
+        let moved_to = fallback::moved_to(&config, identity, books, &self.phase, &self.stop).await;
+        let Some(pool) = &moved_to else { return (None, self.config.clone()) };
+        tracing::info!(pool, "the route tables are too full for this node: pods get addresses of ENIs");
+        (moved_to, fallback::in_eni_mode(self.config.clone(), &self.stop))
     }
 
     /// Asks EC2 later for the limits that the built-in ones stand in for.

@@ -3,7 +3,6 @@
 
 use super::clock::Clock;
 use super::kernel::Kernel;
-use super::metadata::Metadata;
 use super::placement::{Placement, Remembered, find, is_asked_for, known_cidrs};
 use super::recovered::{Recovered, recover, unknown_pods};
 use super::settings::settings;
@@ -40,6 +39,8 @@ pub(super) struct Starter<'a, K> {
     pub(super) clock: Clock,
     /// The store was set aside, so that nothing is known of what was held and what rested.
     pub(super) rebuild: bool,
+    /// The `eni` pool that the node was moved to.
+    pub(super) moved_to: Option<String>,
     /// Where it is said what the start waits for.
     pub(super) phase: &'a watch::Sender<Phase>,
 }
@@ -64,34 +65,29 @@ pub(super) struct Prepared {
     pub(super) limits_are_builtin: bool,
 }
 
-impl<K: Kernel> Starter<'_, K> {
-    /// Repeats `attempt` until it succeeds.
-    pub(super) async fn insist<T, E: Error + 'static>(
-        &self,
-        doing: &str,
-        mut attempt: impl AsyncFnMut() -> Result<T, E>,
-    ) -> T {
-        let mut wait = FIRST_RETRY;
-        loop {
-            match attempt().await {
-                Ok(value) => return value,
-                Err(error) => {
-                    let reason = format!("{doing}: {}", chain(&error));
-                    tracing::warn!(reason, retry_seconds = wait.as_secs(), "the start cannot go on yet");
-                    self.phase.send_replace(Phase::Starting { reason });
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(LAST_RETRY);
-                }
+/// Repeats `attempt` until it succeeds, and says meanwhile what stands in the way.
+pub(super) async fn insist<T, E: Error + 'static>(
+    phase: &watch::Sender<Phase>,
+    doing: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let mut wait = FIRST_RETRY;
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => {
+                let reason = format!("{doing}: {}", chain(&error));
+                tracing::warn!(reason, retry_seconds = wait.as_secs(), "the start cannot go on yet");
+                phase.send_replace(Phase::Starting { reason });
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LAST_RETRY);
             }
         }
     }
+}
 
-    /// Who we are.
-    pub(super) async fn identity<M: Metadata>(&self, metadata: &M) -> InstanceIdentity {
-        self.insist("instance metadata", async || metadata.identity().await).await
-    }
-
-    /// Everything else.
+impl<K: Kernel> Starter<'_, K> {
+    /// Everything that must be known beside who we are.
     pub(super) async fn prepare<C: Cloud>(
         &self,
         cloud: &C,
@@ -104,14 +100,18 @@ impl<K: Kernel> Starter<'_, K> {
         let (limits, limits_are_builtin) = self.limits(cloud, &identity.instance_type, &books.limits).await;
         let (placement, found) = self.placement(cloud, identity, books.placement).await;
         self.recover(cloud, identity, &mut record).await;
-        let mark = NodeMark { boot_id: boot_id.to_owned(), instance: identity.instance.clone() };
+        let mark = NodeMark {
+            boot_id: boot_id.to_owned(),
+            instance: identity.instance.clone(),
+            moved_to: self.moved_to.clone(),
+        };
         let mut writes = writes_between(&stored, &record);
         if books.node.as_ref() != Some(&mark) {
             writes.push(write_node(&mark));
         }
         writes.extend(found);
         if !writes.is_empty() {
-            self.insist("store", async || self.store.commit(writes.clone()).await).await;
+            insist(self.phase, "store", async || self.store.commit(writes.clone()).await).await;
         }
         Prepared {
             settings: settings(self.config, identity, &placement),
@@ -166,8 +166,7 @@ impl<K: Kernel> Starter<'_, K> {
         if let Some(limits) = cached.get(instance_type) {
             return (limits.clone(), false);
         }
-        let found = self
-            .insist("limits of the instance type", async || {
+        let found = insist(self.phase, "limits of the instance type", async || {
                 match ask_limits(cloud, instance_type).await {
                     Ok(limits) => Ok((limits, false)),
                     Err(error) => match spur_quotas::builtin(instance_type.as_str()) {
@@ -197,25 +196,25 @@ impl<K: Kernel> Starter<'_, K> {
         if let Some(placement) = remembered.and_then(|remembered| remembered.answer(pool)) {
             return (placement, None);
         }
-        let placement = self.insist("where new ENIs go", async || find(cloud, identity, pool).await).await;
+        let placement =
+            insist(self.phase, "where new ENIs go", async || find(cloud, identity, pool).await).await;
         let write = is_asked_for(pool).then(|| write_placement(&Remembered::of(pool, &placement)));
         (placement, write)
     }
 
     /// Pods that run and that the record does not know keep their addresses.
     async fn recover<C: Cloud>(&self, cloud: &C, identity: &InstanceIdentity, record: &mut Record) {
-        let wired = self
-            .insist("pods in the kernel", async || {
-                let kernel = Arc::clone(&self.kernel);
-                match tokio::task::spawn_blocking(move || kernel.wired_pods()).await {
-                    Ok(result) => result,
-                    Err(cause) => Err(super::kernel::KernelError {
-                        doing: "read the pods in the kernel",
-                        cause: cause.into(),
-                    }),
-                }
-            })
-            .await;
+        let wired = insist(self.phase, "pods in the kernel", async || {
+            let kernel = Arc::clone(&self.kernel);
+            match tokio::task::spawn_blocking(move || kernel.wired_pods()).await {
+                Ok(result) => result,
+                Err(cause) => Err(super::kernel::KernelError {
+                    doing: "read the pods in the kernel",
+                    cause: cause.into(),
+                }),
+            }
+        })
+        .await;
         let unknown = unknown_pods(record, wired);
         if unknown.is_empty() && !self.rebuild {
             return;
@@ -226,7 +225,7 @@ impl<K: Kernel> Starter<'_, K> {
         );
         let query = EniQuery::OfInstance(identity.instance.clone());
         let enis = match self.config.pool.mode {
-            Mode::Eni => self.insist("ENIs of the instance", async || cloud.enis(&query).await).await,
+            Mode::Eni => insist(self.phase, "ENIs of the instance", async || cloud.enis(&query).await).await,
             Mode::VpcRoute => Vec::new(),
         };
         let now = self.clock.now();

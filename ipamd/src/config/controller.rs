@@ -2,6 +2,7 @@
 //! (`docs/configuration-controller.md` is generated from it, a test compares).
 
 use super::keys::{Catalog, Key, key, rows};
+use super::pool::read_fallback;
 use super::read::Reader;
 use super::{ConfigError, LogConfig, PATH_MAX, is_name_byte, parse_with, read_log, seconds, text_of};
 use ipnet::IpNet;
@@ -282,16 +283,6 @@ fn required<T: FromStr<Err: Display>>(reader: &mut Reader, path: &str, stand_in:
 
 fn length(reader: &mut Reader, path: &str, least: u32, most: u32) -> u8 {
     u8::try_from(reader.number(path, least..=most)).unwrap_or(u8::MAX)
-}
-
-fn read_fallback(reader: &mut Reader) -> Option<String> {
-    reader.read("pool.fallbackPool", |value| match value {
-        Value::Null => Ok(None),
-        Value::String(text) if !text.is_empty() && text.len() <= 63 && text.bytes().all(is_name_byte) => {
-            Ok(Some(text.clone()))
-        }
-        _ => Err("1 to 63 letters, digits, '-', '_' or '.'".to_owned()),
-    })
 }
 
 fn read_tags(reader: &mut Reader) -> BTreeMap<String, String> {

@@ -57,6 +57,7 @@ fields! {
     "log.level" Effect log.level;
     "log.format" Restart log.format;
     "pool.mode" Restart pool.mode;
+    "pool.fallbackPool" Restart pool.fallback;
     "pool.warmIpTarget" Effect pool.warm_ip_target;
     "pool.minimumIpTarget" Effect pool.minimum_ip_target;
     "pool.warmEniTarget" Effect pool.warm_eni_target;
@@ -113,7 +114,7 @@ mod tests {
         "{clusterName: a, socket: /a, stateDir: /b, spoolDir: /c, addWaitSeconds: 1, reconcileSeconds: 10, settleSeconds: 5, mtuBytes: 1500, nodeName: a, grantDir: /e, api: {budgetPercent: 3}, collect: {graceSeconds: 1000, maxDeletions: 3}, \
          cni: {confDir: /d, confName: a.conflist, networkName: pods, chain: [{type: portmap}]}, log: {level: warn, format: text}, \
          pool: {warmIpTarget: 1, minimumIpTarget: 1, maxAboveWarm: 1, maxEnis: 2, cooldownSeconds: 1, shrinkDelaySeconds: 1, \
-         subnets: [subnet-1], securityGroupTags: {a: b}, tags: {a: b}, mode: vpcRoute, natExclude: [10.0.0.0/8], natForce: [10.1.0.0/16], natPortRange: 2000-9000, \
+         subnets: [subnet-1], securityGroupTags: {a: b}, tags: {a: b}, mode: vpcRoute, fallbackPool: a, natExclude: [10.0.0.0/8], natForce: [10.1.0.0/16], natPortRange: 2000-9000, \
          vpcDestinations: None, blockInstanceMetadata: true, warmEniTarget: 1, warmPrefixTarget: 1, prefixDelegation: auto}}",
     )
     .unwrap();

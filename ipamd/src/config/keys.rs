@@ -168,6 +168,12 @@ pub const KEYS: &[Key] = &[
         "Where pod addresses come from: secondary addresses of ENIs, or blocks that the VPC's route tables lead to the node. With `vpcRoute` the agent makes no EC2 call; the keys about ENIs and targets have no effect.",
     ),
     key(
+        "pool.fallbackPool",
+        "1–63 letters, digits, `-`, `_`, `.`, or null",
+        "null",
+        "With `pool.mode: vpcRoute`: the `eni` pool that the controller may move this node to when the route tables are too full for it (the controller's `pool.fallbackPool`). The agent then works as with `pool.mode: eni`, with the keys of this file and the permissions of that mode, as long as the machine lives. Null: a node that was moved waits, and says so.",
+    ),
+    key(
         "pool.warmIpTarget",
         "0–1000",
         "2",

@@ -1,7 +1,7 @@
 //! The section `pool`: how many addresses, where new ENIs go, what is translated, and what contradicts itself in it.
 
 use super::read::Reader;
-use super::seconds;
+use super::{is_name_byte, seconds};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,6 +24,8 @@ const PORTS_MIN: u32 = 4096;
 pub struct PoolConfig {
     /// Where addresses come from.
     pub mode: Mode,
+    /// The `eni` pool that the controller may move the node to.
+    pub fallback: Option<String>,
     /// Free addresses to keep.
     pub warm_ip_target: u32,
     /// Addresses to hold in all.
@@ -109,6 +111,7 @@ pub(super) fn read_pool(reader: &mut Reader) -> PoolConfig {
     let mode = reader.choice("pool.mode", &[("eni", Mode::Eni), ("vpcRoute", Mode::VpcRoute)]);
     let pool = PoolConfig {
         mode,
+        fallback: read_fallback(reader),
         warm_ip_target: reader.number("pool.warmIpTarget", 0..=1000),
         minimum_ip_target: reader.number("pool.minimumIpTarget", 0..=1000),
         max_above_warm: reader.number("pool.maxAboveWarm", 0..=1000),
@@ -128,7 +131,21 @@ pub(super) fn read_pool(reader: &mut Reader) -> PoolConfig {
     pool
 }
 
+/// The name of a pool, for the controller and the nodes that it may move there.
+pub(super) fn read_fallback(reader: &mut Reader) -> Option<String> {
+    reader.read("pool.fallbackPool", |value| match value {
+        Value::Null => Ok(None),
+        Value::String(text) if !text.is_empty() && text.len() <= 63 && text.bytes().all(is_name_byte) => {
+            Ok(Some(text.clone()))
+        }
+        _ => Err("1 to 63 letters, digits, '-', '_' or '.'".to_owned()),
+    })
+}
+
 fn refuse_contradictions(pool: &PoolConfig, reader: &mut Reader) {
+    if pool.mode == Mode::Eni && pool.fallback.is_some() {
+        reader.wrong("pool.fallbackPool", "is set; expected that only with pool.mode: vpcRoute");
+    }
     if let Selector::Ids(groups) = &pool.security_groups
         && groups.len() > GROUPS_MAX
     {

@@ -37,6 +37,9 @@ pub struct NodeMark {
     pub boot_id: String,
     /// The instance.
     pub instance: InstanceId,
+    /// The `eni` pool that the controller moved the node to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<String>,
 }
 
 impl Books {

@@ -20,14 +20,19 @@ fn bed() -> Bed {
 
 impl Bed {
     fn grant(&self, blocks: &str, waits: &str) {
+        let placement = format!(
+            r#"{{"mode": "vpcRoute", "blocks": {blocks}, "eni": null, "sourceDestCheckOff": true, "tables": {{}}}}"#
+        );
+        self.place(&placement, waits);
+    }
+
+    fn place(&self, placement: &str, waits: &str) {
         let instance = self
             .cloud
             .with(|world| world.true_enis().values().find_map(|eni| eni.attachment.clone()?.instance));
         let ready = waits == "[]";
         let text = format!(
-            r#"{{"version": 1, "node": "worker-1", "instance": "{}", "placement": {{"mode": "vpcRoute",
-            "blocks": {blocks}, "eni": null, "sourceDestCheckOff": true, "tables": {{}}}},
-            "ready": {ready}, "waits": {waits}, "vpc": null, "coveredSubnets": {{"subnet-a": "10.0.1.0/24"}}}}"#,
+            r#"{{"version": 1, "node": "worker-1", "instance": "{}", "placement": {placement}, "ready": {ready}, "waits": {waits}, "vpc": null, "coveredSubnets": {{"subnet-a": "10.0.1.0/24"}}}}"#,
             instance.unwrap()
         );
         let grants = self.dir.path().join("grants");
@@ -80,4 +85,51 @@ fn pods_outlive_the_agent_the_grant_and_the_store() {
     wait_until("moved", || {
         agent.add("b").is_ok_and(|reply| reply.addresses[0].to_string().starts_with("10.200.1."))
     });
+}
+
+#[test]
+fn a_node_that_was_moved_to_the_fallback_pool_serves_from_its_enis_for_good() {
+    let mut bed = bed();
+    bed.config.pool.fallback = Some("spill".to_owned());
+    let mut agent = bed.start();
+    bed.place(r#"{"mode": "none"}"#, r#"["rtb-1 holds 85 of 100 routes"]"#);
+    wait_until("told why", || reason(&agent).contains("rtb-1 holds 85 of 100 routes"));
+    bed.place(r#"{"mode": "eniPool", "pool": "other"}"#, "[]");
+    wait_until("told which pool", || {
+        reason(&agent).contains("the eni pool other, and pool.fallbackPool is spill")
+    });
+    assert!(bed.calls().is_empty(), "{:?}", bed.calls());
+    bed.place(r#"{"mode": "eniPool", "pool": "spill"}"#, "[]");
+    wait_until("ready", || agent.status().is_some_and(|status| status.ready));
+    let address = agent.address("a");
+    let of_an_eni = |address| {
+        bed.cloud.with(|world| world.true_enis().values().any(|eni| eni.addresses.contains(&address)))
+    };
+    assert!(of_an_eni(address), "{address}");
+    let nat = bed.kernel.with(|state| state.wanted.clone()).unwrap().nat;
+    assert_eq!((nat.never, nat.force), (vec![net("10.0.0.0/16"), net("10.7.0.0/16")], Vec::new()));
+
+    // Whatever the controller or the configuration says later, its pods live on addresses of ENIs.
+    agent.stop().unwrap();
+    bed.grant(r#"["10.200.0.0/28"]"#, "[]");
+    bed.config.pool.fallback = None;
+    let agent = bed.start_ready();
+    assert_eq!(agent.held("a"), [address]);
+    assert!(of_an_eni(agent.address("b")));
+}
+
+#[test]
+fn a_node_with_a_fallback_pool_and_a_block_stays_with_its_block() {
+    let mut bed = bed();
+    bed.config.pool.fallback = Some("spill".to_owned());
+    bed.grant(r#"["10.200.0.0/28"]"#, "[]");
+    let mut agent = bed.start_ready();
+    let address = agent.address("a");
+    assert!(address.to_string().starts_with("10.200.0."), "{address}");
+    agent.stop().unwrap();
+    bed.place(r#"{"mode": "eniPool", "pool": "spill"}"#, "[]");
+    let agent = bed.start();
+    wait_until("restored", || reason(&agent).contains("moved this node to the eni pool spill"));
+    assert_eq!(agent.held("a"), [address]);
+    assert!(bed.calls().is_empty(), "{:?}", bed.calls());
 }

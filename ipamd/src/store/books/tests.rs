@@ -89,7 +89,11 @@ fn every_change_survives_the_way_to_the_file_and_back() {
     }
     let limits = InstanceLimits::new(3, 10, Vec::new(), 0, Hypervisor::Nitro, false).unwrap();
     expected.limits.insert("m5.large".parse().unwrap(), limits.clone());
-    expected.node = Some(NodeMark { boot_id: "b".into(), instance: "i-1".parse().unwrap() });
+    expected.node = Some(NodeMark {
+        boot_id: "b".into(),
+        instance: "i-1".parse().unwrap(),
+        moved_to: Some("fallback".into()),
+    });
     store
         .commit(&[
             write_limits(&"m5.large".parse().unwrap(), &limits),
