@@ -47,6 +47,7 @@ fn matches() -> Vec<Rule> {
         Expr::DestinationNotIn("prefixes".into()),
         Expr::InputSourceIn("pairs".into()),
         Expr::InputSourceNotIn("pairs".into()),
+        Expr::OutputDestinationNotIn("pairs".into()),
         Expr::Protocol(6),
         Expr::ProtocolIn("protocols".into()),
         Expr::MarkIs(mark),
@@ -71,6 +72,7 @@ fn statements() -> Vec<Rule> {
         rule(vec![Expr::SourceVerdict("eni_of".into())]),
         rule(vec![Expr::DestinationVerdict("eni_of".into())]),
         rule(vec![Expr::InputVerdict("by_name".into())]),
+        rule(vec![Expr::OutputVerdict("by_name".into())]),
     ];
     for verdict in
         [Verdict::Drop, Verdict::Return, Verdict::Jump("leaf".into()), Verdict::Goto("leaf".into())]

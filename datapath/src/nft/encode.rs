@@ -134,10 +134,17 @@ pub(super) fn match_set(list: &mut Message, field: (u32, u32, u32), set: &str, i
     lookup(list, set, REG_1, inverted, None);
 }
 
-pub(super) fn match_input_source(list: &mut Message, set: &str, inverted: bool) {
-    meta(list, META_IIFNAME, REG32_00);
-    payload(list, SADDR, REG32_04);
+/// An interface's name and an address of the packet, together in a set.
+pub(super) fn match_pair(list: &mut Message, name: u32, field: (u32, u32, u32), set: &str, inverted: bool) {
+    meta(list, name, REG32_00);
+    payload(list, field, REG32_04);
     lookup(list, set, REG32_00, inverted, None);
+}
+
+/// What a map says of an interface's name.
+pub(super) fn match_verdict(list: &mut Message, name: u32, map: &str) {
+    meta(list, name, REG_1);
+    lookup(list, map, REG_1, false, Some(REG_VERDICT));
 }
 
 pub(super) fn match_port(list: &mut Message, field: (u32, u32, u32), port: u16) {

@@ -74,6 +74,8 @@ pub enum Expr {
     InputSourceIn(String),
     /// `iifname . ip saddr != @set`
     InputSourceNotIn(String),
+    /// `oifname . ip daddr != @set`
+    OutputDestinationNotIn(String),
     /// `meta l4proto tcp`
     Protocol(u8),
     /// `meta l4proto @set`
@@ -107,6 +109,8 @@ pub enum Expr {
     DestinationVerdict(String),
     /// `iifname vmap @map`
     InputVerdict(String),
+    /// `oifname vmap @map`
+    OutputVerdict(String),
     /// `counter name "…"`: a counter of the table.
     Count(String),
     /// `snat to address[:ports]`
@@ -131,8 +135,9 @@ impl Expr {
             Self::SourceNotIn(set) => match_set(list, SADDR, set, true),
             Self::DestinationIn(set) => match_set(list, DADDR, set, false),
             Self::DestinationNotIn(set) => match_set(list, DADDR, set, true),
-            Self::InputSourceIn(set) => match_input_source(list, set, false),
-            Self::InputSourceNotIn(set) => match_input_source(list, set, true),
+            Self::InputSourceIn(set) => match_pair(list, META_IIFNAME, SADDR, set, false),
+            Self::InputSourceNotIn(set) => match_pair(list, META_IIFNAME, SADDR, set, true),
+            Self::OutputDestinationNotIn(set) => match_pair(list, META_OIFNAME, DADDR, set, true),
             Self::Protocol(number) => {
                 meta(list, META_L4PROTO, REG_1);
                 compare(list, EQ, &[*number]);
@@ -207,10 +212,8 @@ impl Expr {
                 payload(list, DADDR, REG_1);
                 lookup(list, map, REG_1, false, Some(REG_VERDICT));
             }
-            Self::InputVerdict(map) => {
-                meta(list, META_IIFNAME, REG_1);
-                lookup(list, map, REG_1, false, Some(REG_VERDICT));
-            }
+            Self::InputVerdict(map) => match_verdict(list, META_IIFNAME, map),
+            Self::OutputVerdict(map) => match_verdict(list, META_OIFNAME, map),
             Self::Count(name) => expression(list, "objref", |data| {
                 // NFT_OBJECT_COUNTER.
                 data.put_be32(1, 1).put_str(2, name);
