@@ -10,7 +10,7 @@ use common::{Doc, Lab};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::Duration;
 use vpcsim_ec2::{Answer, Caller, Delivery, ImdsRequest, State};
 
 /// What is wrong with a world; nothing ever should be.
@@ -299,7 +299,7 @@ fn calls_a_second() -> f64 {
     let mut lab = Lab::of(&format!("name: many\nvpc: {{cidrs: [10.0.0.0/16]}}\n{subnets}\nnodes:\n{nodes}"));
     let state = lab.ec2.state();
     let create = format!("SubnetId={}&SecondaryPrivateIpAddressCount=8", state.subnets[0].id);
-    let began = Instant::now();
+    let began = used();
     for node in &state.nodes {
         let made = lab.ask("CreateNetworkInterface", &create);
         let eni = format!("NetworkInterfaceId={}", between(&made, "<networkInterfaceId>", "</"));
@@ -316,12 +316,18 @@ fn calls_a_second() -> f64 {
             200
         );
     }
-    f64::from(u32::try_from(lab.ec2.record().len()).unwrap()) / began.elapsed().as_secs_f64()
+    f64::from(u32::try_from(lab.ec2.record().len()).unwrap()) / (used() - began).as_secs_f64()
+}
+
+/// What this thread has had of a processor: what others take of it is not our cost.
+fn used() -> Duration {
+    let words = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(words.split(' ').next().unwrap().parse().unwrap())
 }
 
 #[test]
 fn fifty_nodes_are_answered_thousands_of_times_a_second() {
-    // The best of a few rounds: other tests share the machine, and what they take is not our cost.
+    // The best of a few rounds: others also take its caches.
     let rate = (0..5).map(|_| calls_a_second()).fold(0.0, f64::max);
     eprintln!("{rate:.0} calls a second");
     assert!(rate >= 2_000.0, "{rate:.0} calls a second");
