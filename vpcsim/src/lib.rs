@@ -8,6 +8,7 @@ pub mod down;
 pub mod error;
 pub mod fabric;
 pub mod http;
+mod picture;
 mod ready;
 pub mod registry;
 pub mod scenario;

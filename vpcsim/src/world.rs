@@ -4,20 +4,17 @@
 //! ordered to follow while the lock is still held, so that orders keep the order of changes. A call is answered
 //! when the kernel has followed: an address that EC2 says is assigned is routed, one that was unassigned is not.
 
+use crate::fabric::FabricError;
 use crate::fabric::firewall::DropCount;
-use crate::fabric::plan::{AddressCheck, Port, Ports};
-use crate::fabric::routing::{Hop, Routing};
-use crate::fabric::worker::FabricWorker;
-use crate::fabric::{FabricError, Picture};
-use ipnet::{IpNet, Ipv4Net};
-use spur_datapath::MacAddr;
+use crate::fabric::worker::{FabricWorker, Wanted};
+use crate::picture;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use vpcsim_ec2::{
-    Answer, Caller, Ec2, EniView, FaultView, Happening, ImdsReply, ImdsRequest, Mistake, Record, Scenario,
-    SimTime, State, TargetView,
+    Answer, Caller, Ec2, FaultView, Happening, ImdsReply, ImdsRequest, Mistake, Record, Scenario, SimTime,
+    State,
 };
 
 /// Where nodes reach the EC2 API.
@@ -178,7 +175,11 @@ impl World {
             tell(happening);
         }
         let fabric = self.fabric.as_ref().filter(|_| !news.is_empty())?;
-        Some(fabric.sync(picture_of(&model.state())))
+        let detours = picture::detours(&news).filter(|_| !fabric.is_behind());
+        Some(fabric.follow(match detours {
+            Some(detours) => Wanted::Detours(detours),
+            None => Wanted::Picture(picture::of(&model.state())),
+        }))
     }
 }
 
@@ -190,56 +191,13 @@ fn tell(happening: &Happening) {
         }
         Happening::EniLeft { node, eni, .. } => tracing::info!(%eni, node, "detached"),
         Happening::RoutesChanged => tracing::debug!("routes changed"),
+        Happening::RouteChanged { table, destination, .. } => {
+            tracing::debug!(%table, %destination, "route changed");
+        }
         Happening::EniChanged { eni } => {
             tracing::debug!(eni = %eni.id, addresses = eni.secondary.len(), prefixes = eni.prefixes.len(), "changed");
         }
     }
-}
-
-/// What the fabric has to carry in this state of the world.
-fn picture_of(state: &State) -> Picture {
-    Picture { ports: ports_of(state), routing: routing_of(state) }
-}
-
-/// ENIs whose netdev is in a node.
-fn ports_of(state: &State) -> Ports {
-    let plugged = state.enis.values().filter_map(|eni| Some((eni.id.to_string(), port_of(state, eni)?)));
-    plugged.collect()
-}
-
-/// The route tables, as far as they are about IPv4.
-fn routing_of(state: &State) -> Routing {
-    let tables = state.route_tables.iter().map(|(id, table)| {
-        let routes = table.routes.iter().filter_map(|route| {
-            let IpNet::V4(to) = route.destination else { return None };
-            let hop = match &route.target {
-                TargetView::Local => Hop::Local,
-                TargetView::Eni(eni) => Hop::Eni(eni.to_string()),
-                TargetView::Internet => Hop::Internet,
-                TargetView::Foreign(_) => Hop::Nowhere,
-            };
-            Some((to, hop))
-        });
-        (id.to_string(), routes.collect())
-    });
-    Routing { ranges: state.vpc_cidrs.iter().copied().collect(), tables: tables.collect() }
-}
-
-fn port_of(state: &State, eni: &EniView) -> Option<Port> {
-    let place = eni.attachment.as_ref().filter(|place| matches!(place.status, "attached" | "detaching"))?;
-    let subnet = state.subnets.iter().find(|subnet| subnet.id == eni.subnet)?;
-    let single = std::iter::once(eni.primary).chain(eni.secondary.iter().copied()).map(Ipv4Net::from);
-    Some(Port {
-        node: place.node.clone(),
-        card: place.card,
-        device_index: place.device_index,
-        mac: MacAddr::new(eni.mac.octets()),
-        subnet: subnet.cidr,
-        primary: eni.primary,
-        addresses: single.chain(eni.prefixes.iter().copied()).collect(),
-        check: if eni.source_dest_check { AddressCheck::On } else { AddressCheck::Off },
-        table: subnet.route_table.to_string(),
-    })
 }
 
 /// Model time: the calendar's at the start, then what the monotonic clock counts.

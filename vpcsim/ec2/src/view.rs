@@ -19,7 +19,7 @@ pub struct State {
     pub account: String,
     /// The VPC's id.
     pub vpc: VpcId,
-    /// The VPC's CIDRs, primary first.
+    /// The VPC's CIDRs, primary first, without those that are still being associated.
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// A host on the internet side.
     pub internet: Ipv4Addr,
@@ -199,4 +199,13 @@ pub enum Happening {
     },
     /// A route table, an association or a CIDR of the VPC changed.
     RoutesChanged,
+    /// One destination of a table is led elsewhere, and all else stays.
+    RouteChanged {
+        /// The table.
+        table: RouteTableId,
+        /// What is matched.
+        destination: IpNet,
+        /// Where that leads now; nowhere if the table has no such route any more.
+        target: Option<TargetView>,
+    },
 }

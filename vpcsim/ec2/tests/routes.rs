@@ -159,6 +159,8 @@ fn a_destination_must_be_new_outside_the_vpc_and_nobodys() {
         ("10.1.9.0/25", "InvalidParameterValue", "inside a secondary CIDR"),
         ("10.0.1.0/24", "", "a whole subnet may be led to an ENI"),
         ("10.0.1.0/25", "InvalidParameterValue", "a part of a subnet may not"),
+        ("100.68.0.18/18", "", "becomes 100.68.0.0/18"),
+        ("100.68.0.0/18", "RouteAlreadyExists", "which is there now"),
         ("10.0.0.0/8", "", "wider than the VPC"),
         ("169.254.169.0/24", "InvalidParameterValue", "EC2's own"),
         ("169.254.0.0/16", "", "wider than EC2's own"),
@@ -166,6 +168,23 @@ fn a_destination_must_be_new_outside_the_vpc_and_nobodys() {
     ] {
         assert_eq!(bench.create(destination), code, "{destination}: {why}");
     }
+    let usual = bench.usual.clone();
+    assert!(bench.read(&usual).contains(&"100.68.0.0/18 CreateRoute active".to_owned()));
+}
+
+#[test]
+fn a_subnet_is_led_to_an_eni_only_and_a_local_route_nowhere() {
+    let mut bench = bench();
+    let internet = bench.lab.ec2.state().internet_gateway;
+    let (to_subnet, gateway) = ("DestinationCidrBlock=10.0.1.0/24", format!("GatewayId={internet}"));
+    let table = format!("RouteTableId={}", bench.usual);
+    let wrong = format!("{table}&{to_subnet}&{gateway}");
+    assert_eq!(bench.lab.refusal("CreateRoute", &wrong), "InvalidParameterValue");
+    assert_eq!(bench.create("10.0.1.0/24"), "");
+    assert_eq!(bench.lab.refusal("ReplaceRoute", &wrong), "InvalidParameterValue");
+    // EC2 can do it; nobody shall believe that this world can.
+    let local = format!("{table}&DestinationCidrBlock=10.0.0.0/16&NetworkInterfaceId={}", bench.eni);
+    assert_eq!(bench.lab.refusal("ReplaceRoute", &local), "UnsupportedOperation");
 }
 
 #[test]
@@ -329,6 +348,7 @@ fn a_secondary_cidr_may_not_equal_or_cover_a_route_and_is_local_in_every_table()
     // Inside a route it may be: the local route is the more specific one.
     let made = bench.lab.call("AssociateVpcCidrBlock", &ask("10.4.0.0/25"));
     assert_eq!(made.one("cidrBlockAssociation/cidrBlockState/state"), "associating");
+    bench.lab.wait(500);
     let (usual, own) = (bench.usual.clone(), bench.own.clone());
     for table in [usual, own] {
         assert!(bench.read(&table).contains(&"10.4.0.0/25 CreateRouteTable active".to_owned()));
@@ -338,12 +358,102 @@ fn a_secondary_cidr_may_not_equal_or_cover_a_route_and_is_local_in_every_table()
     assert_eq!(bench.lab.refusal("AssociateVpcCidrBlock", &ask("10.7.0.0/16")), "CidrLimitExceeded");
     let id = format!("AssociationId={}", made.one("cidrBlockAssociation/associationId"));
     bench.lab.call("DisassociateVpcCidrBlock", &id);
+    bench.lab.wait(500);
     let gone = bench.lab.refusal("DisassociateVpcCidrBlock", &id);
     assert_eq!(gone, "InvalidVpcCidrBlockAssociationID.NotFound");
     let doc = bench.lab.call("DescribeVpcs", "");
     let ids = doc.all("vpcSet/item/cidrBlockAssociationSet/item/associationId");
     let primary = bench.lab.refusal("DisassociateVpcCidrBlock", &format!("AssociationId={}", ids[0]));
     assert_eq!(primary, "OperationNotPermitted");
+}
+
+#[test]
+fn a_cidr_takes_its_time_to_come_and_to_go() {
+    let mut bench = of(&TABLES.replace("detachMillis: 1000", "detachMillis: 1000, cidrMillis: 3000"));
+    let vpc = bench.lab.ec2.state().vpc.to_string();
+    let seen = |bench: &mut Bench| {
+        let usual = bench.usual.clone();
+        let is_local = bench.read(&usual).contains(&"10.5.0.0/16 CreateRouteTable active".to_owned());
+        let vpcs = bench.lab.call("DescribeVpcs", "");
+        let states = vpcs.all("vpcSet/item/cidrBlockAssociationSet/item/cidrBlockState/state");
+        assert_eq!(bench.lab.ec2.state().vpc_cidrs.len(), if is_local { 3 } else { 2 });
+        (is_local, states.get(2).cloned().unwrap_or_default())
+    };
+    let made = bench.lab.call("AssociateVpcCidrBlock", &format!("VpcId={vpc}&CidrBlock=10.5.0.0/16"));
+    let id = format!("AssociationId={}", made.one("cidrBlockAssociation/associationId"));
+    bench.lab.wait(2_999);
+    assert_eq!(seen(&mut bench), (false, "associating".to_owned()));
+    // For whoever writes, it counts already.
+    assert_eq!(bench.create("10.5.1.0/25"), "InvalidParameterValue");
+    assert_eq!(bench.lab.refusal("DisassociateVpcCidrBlock", &id), "IncorrectState");
+    let by_state = "Filter.1.Name=cidr-block-association.state&Filter.1.Value.1=associating";
+    assert_eq!(bench.lab.call("DescribeVpcs", by_state).all("vpcSet/item/vpcId"), [vpc]);
+    bench.lab.wait(1);
+    assert_eq!(seen(&mut bench), (true, "associated".to_owned()));
+    bench.lab.call("DisassociateVpcCidrBlock", &id);
+    bench.lab.wait(2_999);
+    assert_eq!(seen(&mut bench), (true, "disassociating".to_owned()));
+    assert_eq!(bench.lab.refusal("DisassociateVpcCidrBlock", &id), "IncorrectState");
+    bench.lab.wait(1);
+    assert_eq!(seen(&mut bench), (false, String::new()));
+    assert_eq!(bench.create("10.5.1.0/25"), "");
+}
+
+#[test]
+fn filters_find_tables_by_what_the_api_reference_says() {
+    let mut bench = bench();
+    let (usual, own) = (bench.usual.clone(), bench.own.clone());
+    let doc = bench.lab.call("DescribeRouteTables", &format!("RouteTableId.1={own}"));
+    let association = doc.one("routeTableSet/item/associationSet/item/routeTableAssociationId");
+    let (subnet, instance) = (bench.lab.subnet("b"), bench.lab.instance("n1"));
+    let internet = bench.lab.ec2.state().internet_gateway.to_string();
+    bench.lab.call("AssociateRouteTable", &format!("RouteTableId={usual}&GatewayId={internet}"));
+    bench.place("[{table: own, destination: 192.0.0.0/28, target: nat-0123456789abcdef0}]");
+    for (name, value, found) in [
+        ("association.subnet-id", subnet.as_str(), vec![&own]),
+        ("association.main", "true", vec![&usual]),
+        ("association.main", "false", vec![&usual, &own]),
+        ("association.route-table-association-id", &association, vec![&own]),
+        ("association.gateway-id", &internet, vec![&usual]),
+        ("route-table-id", &usual, vec![&usual]),
+        ("route-table-id", "rtb-*", vec![&usual, &own]),
+        ("route.destination-cidr-block", "198.18.?.0/15", vec![&own]),
+        ("route.destination-cidr-block", "198.18.0.0/16", vec![]),
+        ("route.origin", "Advertisement", vec![&own]),
+        ("route.state", "blackhole", vec![]),
+        ("route.gateway-id", &internet, vec![&usual]),
+        ("route.gateway-id", "vgw-*", vec![&own]),
+        ("route.instance-id", &instance, vec![&own]),
+        ("route.nat-gateway-id", "nat-0123456789abcdef0", vec![&own]),
+        ("route.transit-gateway-id", "tgw-*", vec![&own]),
+        ("route.vpc-peering-connection-id", "*", vec![]),
+        ("route.destination-prefix-list-id", "*", vec![]),
+        ("owner-id", "111122223333", vec![&usual, &own]),
+        ("tag-key", "role", vec![&usual]),
+        ("tag:role", "p?ds", vec![&usual]),
+    ] {
+        let filter = format!("Filter.1.Name={name}&Filter.1.Value.1={value}");
+        let doc = bench.lab.call("DescribeRouteTables", &filter);
+        let mut found: Vec<String> = found.into_iter().cloned().collect();
+        found.sort_unstable();
+        assert_eq!(doc.all("routeTableSet/item/routeTableId"), found, "{name}={value}");
+    }
+    for unknown in ["route.network-interface-id", "association.state", "tag:", "name"] {
+        let filter = format!("Filter.1.Name={unknown}&Filter.1.Value.1=x");
+        assert_eq!(bench.lab.refusal("DescribeRouteTables", &filter), "InvalidParameterValue", "{unknown}");
+    }
+    let many = |count: usize| {
+        let values: String = (1..=count).map(|at| format!("&Filter.1.Value.{at}=rtb-{at}")).collect();
+        format!("Filter.1.Name=route-table-id{values}")
+    };
+    bench.lab.call("DescribeRouteTables", &many(200));
+    assert_eq!(bench.lab.refusal("DescribeRouteTables", &many(201)), "FilterLimitExceeded");
+    for size in ["4", "101"] {
+        let pages = format!("MaxResults={size}");
+        assert_eq!(bench.lab.refusal("DescribeRouteTables", &pages), "InvalidParameterValue");
+    }
+    // Unlike for instances and ENIs, nothing says that ids and pages exclude each other.
+    bench.lab.call("DescribeRouteTables", &format!("MaxResults=5&RouteTableId.1={own}"));
 }
 
 #[test]

@@ -23,6 +23,11 @@ class Routes(WorldTest):
     def made(self):
         return self.ec2.create_route_table(VpcId=self.vpc)["RouteTable"]["RouteTableId"]
 
+    def cidr_state(self, id):
+        [vpc] = self.ec2.describe_vpcs()["Vpcs"]
+        found = [cidr for cidr in vpc["CidrBlockAssociationSet"] if cidr["AssociationId"] == id]
+        return found[0]["CidrBlockState"]["State"] if found else None
+
     def route(self, table, destination):
         routes = self.table(RouteTableIds=[table])["Routes"]
         found = [route for route in routes if destination in route.values()]
@@ -48,6 +53,40 @@ class Routes(WorldTest):
         self.ec2.create_route(**v6, NetworkInterfaceId=self.n1)
         self.assertEqual(self.route(self.main, "2001:db8::/80")["State"], "active")
         self.ec2.delete_route(**v6)
+
+    def test_a_destination_is_brought_into_its_canonical_form(self):
+        self.ec2.create_route(RouteTableId=self.main, DestinationCidrBlock="100.68.0.18/18", NetworkInterfaceId=self.n1)
+        self.assertIsNotNone(self.route(self.main, "100.68.0.0/18"))
+
+    def test_another_table_becomes_the_main_one(self):
+        [old] = self.table(RouteTableIds=[self.main])["Associations"]
+        table = self.made()
+        moved = self.ec2.replace_route_table_association(AssociationId=old["RouteTableAssociationId"], RouteTableId=table)
+        [new] = self.table(Filters=[{"Name": "association.main", "Values": ["true"]}])["Associations"]
+        self.assertEqual((new["RouteTableId"], new["RouteTableAssociationId"]), (table, moved["NewAssociationId"]))
+        self.refused("DependencyViolation", self.ec2.delete_route_table, RouteTableId=table)
+        self.ec2.delete_route_table(RouteTableId=self.main)
+
+    def test_filters_find_a_table(self):
+        self.ec2.create_route(RouteTableId=self.main, DestinationCidrBlock=PODS, NetworkInterfaceId=self.n1)
+        for name, value in [
+            ("association.main", "true"),
+            ("owner-id", "111122223333"),
+            ("route-table-id", self.main),
+            ("route.destination-cidr-block", "10.4.?.0/25"),
+            ("route.gateway-id", "igw-*"),
+            ("route.instance-id", self.instance("n1")),
+            ("route.origin", "CreateRoute"),
+            ("route.state", "active"),
+            ("vpc-id", self.vpc),
+        ]:
+            found = self.table(Filters=[{"Name": name, "Values": [value]}])
+            self.assertEqual(found["RouteTableId"], self.main, name)
+        for name in ["route.state", "route.nat-gateway-id", "route.destination-prefix-list-id", "association.subnet-id"]:
+            answer = self.ec2.describe_route_tables(Filters=[{"Name": name, "Values": ["blackhole"]}])
+            self.assertEqual(answer["RouteTables"], [], name)
+        many = [{"Name": "route-table-id", "Values": [f"rtb-{number}" for number in range(201)]}]
+        self.refused("FilterLimitExceeded", self.ec2.describe_route_tables, Filters=many)
 
     def test_the_main_table_is_there_from_the_beginning(self):
         table = self.table(RouteTableIds=[self.main])
@@ -96,10 +135,16 @@ class Routes(WorldTest):
     def test_a_cidr_comes_and_goes(self):
         answer = self.ec2.associate_vpc_cidr_block(VpcId=self.vpc, CidrBlock="10.2.0.0/16")
         self.assertEqual(answer["CidrBlockAssociation"]["CidrBlockState"], {"State": "associating"})
-        self.assertEqual(self.route(self.main, "10.2.0.0/16")["GatewayId"], "local")
         id = answer["CidrBlockAssociation"]["AssociationId"]
+        self.assertEqual(self.cidr_state(id), "associating")
+        self.refused("IncorrectState", self.ec2.disassociate_vpc_cidr_block, AssociationId=id)
+        self.assertIsNone(self.route(self.main, "10.2.0.0/16"))
+        self.wait_for(lambda: self.cidr_state(id) == "associated")
+        self.assertEqual(self.route(self.main, "10.2.0.0/16")["GatewayId"], "local")
         answer = self.ec2.disassociate_vpc_cidr_block(AssociationId=id)
         self.assertEqual(answer["CidrBlockAssociation"]["CidrBlockState"], {"State": "disassociating"})
+        self.wait_for(lambda: self.cidr_state(id) is None)
+        self.assertIsNone(self.route(self.main, "10.2.0.0/16"))
         self.refused("InvalidVpcCidrBlockAssociationID.NotFound", self.ec2.disassociate_vpc_cidr_block, AssociationId=id)
 
     def test_refused_routes(self):
@@ -118,6 +163,7 @@ class Routes(WorldTest):
             ("InvalidParameterCombination", {"DestinationIpv6CidrBlock": "2001:db8::/80"}),
             ("UnsupportedOperation", {"TransitGatewayId": "tgw-0123456789abcdef0"}),
             ("InvalidParameterValue", {"DestinationCidrBlock": "10.0.9.0/24"}),
+            ("InvalidParameterValue", {"DestinationCidrBlock": None, "DestinationIpv6CidrBlock": "fd00:ec2:1::/48"}),
             ("InvalidParameterValue", {"DestinationCidrBlock": "169.254.168.0/24"}),
             ("InvalidParameterValue", {"DestinationCidrBlock": "pods"}),
             ("MissingParameter", {"NetworkInterfaceId": None}),
@@ -127,6 +173,7 @@ class Routes(WorldTest):
             wanted = {name: value for name, value in {**good, **arguments}.items() if value is not None}
             self.refused(code, create, **wanted)
         self.assertIn("Use CreateRoute instead.", self.refused("InvalidParameterValue", replace, **good))
+        self.refused("UnsupportedOperation", replace, **{**good, "DestinationCidrBlock": "10.0.0.0/16"})
         self.refused("InvalidRoute.NotFound", delete, RouteTableId=self.main, DestinationCidrBlock=PODS)
         self.refused("InvalidParameterValue", delete, RouteTableId=self.main, DestinationCidrBlock="10.0.0.0/16")
         for number in range(497):
@@ -150,7 +197,7 @@ class Routes(WorldTest):
         self.refused("InvalidRouteTableID.NotFound", self.ec2.describe_route_tables, RouteTableIds=[TABLE])
         self.refused("InvalidRouteTableID.NotFound", self.ec2.create_tags, Resources=[TABLE], Tags=[{"Key": "a"}])
         self.refused("InvalidVpcID.NotFound", self.ec2.create_route_table, VpcId="vpc-0123456789abcdef0")
-        for arguments in [{"MaxResults": 101}, {"Filters": [{"Name": "colour", "Values": ["red"]}]}]:
+        for arguments in [{"MaxResults": 4}, {"MaxResults": 101}, {"Filters": [{"Name": "colour", "Values": ["red"]}]}]:
             self.refused("InvalidParameterValue", self.ec2.describe_route_tables, **arguments)
         for _ in range(198):
             self.made()

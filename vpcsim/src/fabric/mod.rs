@@ -17,7 +17,7 @@ use firewall::{DropCount, Firewall};
 use place::{Layout, Place};
 use plan::{Ports, Step};
 use router::Router;
-use routing::Routing;
+use routing::{Detour, Routing};
 use spur_datapath::netlink::NetlinkError;
 use spur_datapath::netns::{NetNs, NsError};
 use spur_datapath::nft::NftError;
@@ -146,6 +146,14 @@ impl Fabric {
         let routed = self.routes.sync(&mut self.router, &wanted.routing, &self.ports, &self.plugged);
         failed.extend([ranges, routed].into_iter().filter_map(Result::err).map(|error| (None, error)));
         if failed.is_empty() { Ok(()) } else { Err(FabricError::Steps(failed)) }
+    }
+
+    /// Leads single destinations of route tables elsewhere; the firewall and the ports are not concerned.
+    ///
+    /// # Errors
+    /// The kernel refused; nobody tries it again before the next [`Fabric::sync`].
+    pub fn detour(&mut self, detours: &[Detour]) -> Result<(), FabricError> {
+        self.routes.detour(&mut self.router, detours, &self.ports, &self.plugged)
     }
 
     fn take(&mut self, step: &Step) -> Result<(), FabricError> {

@@ -3,7 +3,7 @@
 
 use super::place::{INTERNET_PORT, Place, gateway_of};
 use super::plan::Ports;
-use super::routing::{Routing, Way, Ways, renumber};
+use super::routing::{Detour, Routing, Way, Ways, renumber};
 use super::{FabricError, ROUTER_MAC};
 use ipnet::{IpNet, Ipv4Net};
 use spur_datapath::netlink::{Request, RouteKind, RouteScope, RouteSpec, RuleSpec};
@@ -78,7 +78,7 @@ impl Router {
         ports: &Ports,
         links: &BTreeMap<String, LinkIndex>,
     ) -> Result<(), FabricError> {
-        let wanted = routing.ways(&self.numbers, ports, |eni| links.contains_key(eni));
+        let wanted = routing.ways(&self.numbers, |eni| links.contains_key(eni));
         let spec = |key: &(u16, Ipv4Net), way: &Way| self.spec(*key, way, ports, links);
         let changed = wanted.iter().filter(|(key, way)| self.ways.get(key) != Some(way));
         let mut requests: Vec<Request> =
@@ -89,6 +89,38 @@ impl Router {
         fabric.netlink.run_all(requests).map_err(FabricError::Kernel)?;
         self.ways = wanted;
         self.sync_rules(fabric)
+    }
+
+    /// Leads single destinations elsewhere, in tables that the kernel has: what that costs does not grow with the tables.
+    pub(super) fn detour(
+        &mut self,
+        fabric: &mut Place,
+        detours: &[Detour],
+        ports: &Ports,
+        links: &BTreeMap<String, LinkIndex>,
+    ) -> Result<(), FabricError> {
+        // The last word on a destination counts.
+        let mut wanted = BTreeMap::new();
+        for Detour { table, to, hop } in detours {
+            let way = match hop {
+                Some(hop) => Some(Way::to(hop, |eni| links.contains_key(eni))),
+                None => Way::without_route(*to),
+            };
+            wanted.extend(self.numbers.get(table).map(|number| ((*number, *to), way)));
+        }
+        let requests = wanted.iter().filter_map(|(key, way)| match (way, self.ways.get(key)) {
+            (Some(way), _) => Some(Request::replace_route(&self.spec(*key, way, ports, links)?)),
+            (None, Some(old)) => Some(Request::remove_route(&self.spec(*key, old, ports, links)?).or_gone()),
+            (None, None) => None,
+        });
+        fabric.netlink.run_all(requests.collect()).map_err(FabricError::Kernel)?;
+        for (key, way) in wanted {
+            match way {
+                Some(way) => drop(self.ways.insert(key, way)),
+                None => drop(self.ways.remove(&key)),
+            }
+        }
+        Ok(())
     }
 
     fn sync_rules(&mut self, fabric: &mut Place) -> Result<(), FabricError> {

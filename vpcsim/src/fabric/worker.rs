@@ -1,15 +1,27 @@
 //! The thread that owns the [`Fabric`]: netlink blocks, the servers must not. Orders are taken one at a time and in the
-//! order in which they were given, so the last picture sent is the one that stays. The thread ends, and lets go of every
-//! namespace, when its handle is dropped.
+//! order in which they were given, so the last picture sent is the one that stays. An order may also name only the routes
+//! that differ; when one failed, the next must be a whole picture. The thread ends, and lets go of every namespace, when its
+//! handle is dropped.
 
 use super::firewall::DropCount;
+use super::routing::Detour;
 use super::{Fabric, FabricError, Picture};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
+/// What the fabric is to carry from now on.
+#[derive(Debug)]
+pub enum Wanted {
+    /// This.
+    Picture(Picture),
+    /// What it carries, but for these routes.
+    Detours(Vec<Detour>),
+}
+
 enum Order {
-    Sync { wanted: Picture, done: oneshot::Sender<Result<(), FabricError>> },
+    Follow { wanted: Wanted, done: oneshot::Sender<Result<(), FabricError>> },
     Drops { reply: oneshot::Sender<Result<Vec<DropCount>, FabricError>> },
 }
 
@@ -17,6 +29,7 @@ enum Order {
 #[derive(Debug)]
 pub struct FabricWorker {
     orders: Option<mpsc::Sender<Order>>,
+    is_behind: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -27,18 +40,25 @@ impl FabricWorker {
     /// The system gives no thread.
     pub fn start(fabric: Fabric) -> std::io::Result<Self> {
         let (orders, inbox) = mpsc::channel();
-        let thread =
-            std::thread::Builder::new().name("fabric".to_owned()).spawn(move || work(fabric, &inbox))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread) })
+        let is_behind = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&is_behind);
+        let builder = std::thread::Builder::new().name("fabric".to_owned());
+        let thread = builder.spawn(move || work(fabric, &inbox, &flag))?;
+        Ok(Self { orders: Some(orders), is_behind, thread: Some(thread) })
+    }
+
+    /// Whether the fabric needs a whole picture: there was none yet, or an order failed.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
     }
 
     /// Orders the fabric to carry `wanted`, at once; what is returned ends when the kernel does.
     ///
     /// # Errors
     /// What the fabric could not do. It has been logged, too.
-    pub fn sync(&self, wanted: Picture) -> impl Future<Output = Result<(), FabricError>> + Send + use<> {
+    pub fn follow(&self, wanted: Wanted) -> impl Future<Output = Result<(), FabricError>> + Send + use<> {
         let (done, heard) = oneshot::channel();
-        self.order(Order::Sync { wanted, done });
+        self.order(Order::Follow { wanted, done });
         async { heard.await.unwrap_or(Err(FabricError::Ended)) }
     }
 
@@ -70,16 +90,24 @@ impl Drop for FabricWorker {
     }
 }
 
-fn work(mut fabric: Fabric, inbox: &mpsc::Receiver<Order>) {
+fn work(mut fabric: Fabric, inbox: &mpsc::Receiver<Order>, is_behind: &AtomicBool) {
     while let Ok(order) = inbox.recv() {
         match order {
-            Order::Sync { wanted, done } => {
-                let synced = fabric.sync(&wanted);
-                if let Err(error) = &synced {
+            Order::Follow { wanted, done } => {
+                let followed = match &wanted {
+                    Wanted::Picture(picture) => {
+                        let synced = fabric.sync(picture);
+                        is_behind.store(synced.is_err(), Ordering::Relaxed);
+                        synced
+                    }
+                    Wanted::Detours(detours) => fabric.detour(detours),
+                };
+                if let Err(error) = &followed {
+                    is_behind.store(true, Ordering::Relaxed);
                     tracing::error!(error = %crate::error::Chain(error), "the fabric is out of step");
                 }
                 // Nobody waits when the caller has hung up.
-                let _ = done.send(synced);
+                let _ = done.send(followed);
             }
             Order::Drops { reply } => {
                 let _ = reply.send(fabric.drops());

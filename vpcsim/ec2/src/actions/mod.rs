@@ -65,7 +65,7 @@ fn run(
     match action {
         Action::AssignPrivateIpAddresses => addresses::assign(world, params),
         Action::AssociateRouteTable => route_tables::associate(world, params),
-        Action::AssociateVpcCidrBlock => vpcs::associate_cidr(world, params),
+        Action::AssociateVpcCidrBlock => vpcs::associate_cidr(world, now, params),
         Action::AttachNetworkInterface => attachment::attach(world, now, params),
         Action::CreateNetworkInterface => create::create(world, params),
         Action::CreateRoute => routes::write(world, now, Wanted::New, params),
@@ -87,7 +87,7 @@ fn run(
         Action::DescribeVpcs => vpcs::describe(past.unwrap_or(world), seal, params),
         Action::DetachNetworkInterface => attachment::detach(world, now, params),
         Action::DisassociateRouteTable => route_tables::disassociate(world, params),
-        Action::DisassociateVpcCidrBlock => vpcs::disassociate_cidr(world, params),
+        Action::DisassociateVpcCidrBlock => vpcs::disassociate_cidr(world, now, params),
         Action::ModifyNetworkInterfaceAttribute => modify::modify(world, params),
         Action::ReplaceRoute => routes::write(world, now, Wanted::Replaced, params),
         Action::ReplaceRouteTableAssociation => route_tables::replace_association(world, params),

@@ -23,6 +23,7 @@ const PAGES: RangeInclusive<u32> = 5..=100;
 /// Most routes of an answer that was not asked for in pages.
 const MOST_UNPAGED: usize = 125;
 
+/// Those of the API reference: it has none for the ENI of a route.
 pub(super) const FILTERS: &[&str] = &[
     "association.gateway-id",
     "association.main",
@@ -33,11 +34,15 @@ pub(super) const FILTERS: &[&str] = &[
     "route-table-id",
     "route.destination-cidr-block",
     "route.destination-ipv6-cidr-block",
+    "route.destination-prefix-list-id",
+    "route.egress-only-internet-gateway-id",
     "route.gateway-id",
     "route.instance-id",
-    "route.network-interface-id",
+    "route.nat-gateway-id",
     "route.origin",
     "route.state",
+    "route.transit-gateway-id",
+    "route.vpc-peering-connection-id",
     "tag-key",
     "vpc-id",
 ];
@@ -108,10 +113,13 @@ fn route_value(world: &World, route: &Route, name: &str) -> Option<String> {
             Some(route.destination).filter(|net| !is_ipv4(net)).map(|net| net.to_string())
         }
         ("gateway-id", target) => gateway_of(world, target),
+        ("egress-only-internet-gateway-id", Target::Foreign(id)) => only(id, "egressOnlyInternetGatewayId"),
+        ("nat-gateway-id", Target::Foreign(id)) => only(id, "natGatewayId"),
+        ("transit-gateway-id", Target::Foreign(id)) => only(id, "transitGatewayId"),
+        ("vpc-peering-connection-id", Target::Foreign(id)) => only(id, "vpcPeeringConnectionId"),
         ("instance-id", Target::Eni(id)) => {
             world.enis.get(id)?.attachment.as_ref().map(|place| place.instance.to_string())
         }
-        ("network-interface-id", Target::Eni(id)) => Some(id.to_string()),
         ("origin", _) => Some(route.origin.text().to_owned()),
         ("state", _) => Some(state_of(route).to_owned()),
         _ => None,
@@ -131,9 +139,14 @@ fn gateway_of(world: &World, target: &Target) -> Option<String> {
     match target {
         Target::Local => Some("local".to_owned()),
         Target::Internet => Some(world.routing.internet.to_string()),
-        Target::Foreign(id) if element_of(id) == "gatewayId" => Some(id.clone()),
-        Target::Foreign(_) | Target::Eni(_) => None,
+        Target::Foreign(id) => only(id, "gatewayId"),
+        Target::Eni(_) => None,
     }
+}
+
+/// The id, if EC2 writes it into this element.
+fn only(id: &str, element: &str) -> Option<String> {
+    (element_of(id) == element).then(|| id.to_owned())
 }
 
 /// Where EC2 writes the id of something outside this world.

@@ -1,6 +1,6 @@
 //! DescribeVpcs: the one VPC of the scenario. The first CIDR is the primary one and stands alone in `cidrBlock`; only the
 //! association set has them all, and a client that reads the first alone misses addresses of the VPC. Secondary CIDRs come
-//! and go by AssociateVpcCidrBlock and DisassociateVpcCidrBlock: at once, though the answers say that it is under way.
+//! and go by AssociateVpcCidrBlock and DisassociateVpcCidrBlock, some time after the answer.
 
 use super::filter::Filters;
 use super::page::{Page, USUAL};
@@ -9,13 +9,24 @@ use crate::action::Action;
 use crate::error::{ApiError, Code};
 use crate::form::Params;
 use crate::id::VpcId;
+use crate::time::SimTime;
 use crate::world::World;
+use crate::world::routing::{Cidr, CidrState};
 use crate::xml::Xml;
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 
-pub(super) const FILTERS: &[&str] =
-    &["cidr", "cidr-block-association.cidr-block", "is-default", "owner-id", "state", "tag-key", "vpc-id"];
+pub(super) const FILTERS: &[&str] = &[
+    "cidr",
+    "cidr-block-association.association-id",
+    "cidr-block-association.cidr-block",
+    "cidr-block-association.state",
+    "is-default",
+    "owner-id",
+    "state",
+    "tag-key",
+    "vpc-id",
+];
 
 pub(super) fn describe(world: &World, seal: u64, mut params: Params) -> Result<Xml, ApiError> {
     let ids: BTreeSet<VpcId> = parse::ids(&mut params, "VpcId")?;
@@ -35,9 +46,16 @@ pub(super) fn describe(world: &World, seal: u64, mut params: Params) -> Result<X
 }
 
 pub(super) fn values(world: &World, name: &str) -> Vec<String> {
+    let of_cidrs = |value: fn(&World, &Cidr) -> String| {
+        world.vpc.cidrs.iter().map(|cidr| value(world, cidr)).collect::<Vec<_>>()
+    };
     match name {
-        "cidr" => world.vpc.cidrs.first().map(ToString::to_string).into_iter().collect(),
-        "cidr-block-association.cidr-block" => world.vpc.cidrs.iter().map(ToString::to_string).collect(),
+        "cidr" => of_cidrs(|_, cidr| cidr.range.to_string()).into_iter().take(1).collect(),
+        "cidr-block-association.association-id" => {
+            of_cidrs(|world, cidr| world.cidr_association(&cidr.range))
+        }
+        "cidr-block-association.cidr-block" => of_cidrs(|_, cidr| cidr.range.to_string()),
+        "cidr-block-association.state" => of_cidrs(|_, cidr| cidr.state.text().to_owned()),
         "is-default" => vec![false.to_string()],
         "owner-id" => vec![world.account.clone()],
         "state" => vec!["available".to_owned()],
@@ -52,19 +70,19 @@ fn show_vpc(xml: &mut Xml, world: &World) {
     xml.text("ownerId", &world.account);
     xml.text("state", "available");
     if let Some(cidr) = vpc.cidrs.first() {
-        xml.text("cidrBlock", cidr);
+        xml.text("cidrBlock", cidr.range);
     }
-    xml.list("cidrBlockAssociationSet", &vpc.cidrs, |xml, cidr| association(xml, world, cidr, "associated"));
+    xml.list("cidrBlockAssociationSet", &vpc.cidrs, |xml, cidr| association(xml, world, *cidr));
     xml.text("dhcpOptionsId", "default");
     xml.text("instanceTenancy", "default");
     xml.text("isDefault", false);
     show::tags(xml, &vpc.tags);
 }
 
-fn association(xml: &mut Xml, world: &World, cidr: &Ipv4Net, state: &str) {
-    xml.text("associationId", world.cidr_association(cidr));
-    xml.text("cidrBlock", cidr);
-    xml.element("cidrBlockState", |xml| xml.text("state", state));
+fn association(xml: &mut Xml, world: &World, cidr: Cidr) {
+    xml.text("associationId", world.cidr_association(&cidr.range));
+    xml.text("cidrBlock", cidr.range);
+    xml.element("cidrBlockState", |xml| xml.text("state", cidr.state.text()));
 }
 
 /// Parameters of AssociateVpcCidrBlock that EC2 knows and this world has no meaning for.
@@ -79,7 +97,7 @@ const UNSUPPORTED: &[&str] = &[
     "Ipv6Pool",
 ];
 
-pub(super) fn associate_cidr(world: &mut World, mut params: Params) -> Result<Xml, ApiError> {
+pub(super) fn associate_cidr(world: &mut World, now: SimTime, mut params: Params) -> Result<Xml, ApiError> {
     parse::unsupported(&params, UNSUPPORTED)?;
     let vpc: VpcId = parse::id(&mut params, "VpcId")?;
     let text = params.required("CidrBlock")?;
@@ -88,20 +106,24 @@ pub(super) fn associate_cidr(world: &mut World, mut params: Params) -> Result<Xm
     let cidr: Ipv4Net =
         text.parse().map_err(|_| ApiError::invalid("CidrBlock", &text, "This is not a valid CIDR block."))?;
     let cidr = cidr.trunc();
-    world.add_cidr(cidr)?;
-    Ok(associated(world, &cidr, "associating"))
+    world.add_cidr(cidr, now)?;
+    Ok(associated(world, Cidr { range: cidr, state: CidrState::Associating }))
 }
 
-pub(super) fn disassociate_cidr(world: &mut World, mut params: Params) -> Result<Xml, ApiError> {
+pub(super) fn disassociate_cidr(
+    world: &mut World,
+    now: SimTime,
+    mut params: Params,
+) -> Result<Xml, ApiError> {
     let id = params.required("AssociationId")?;
     params.finish()?;
-    let cidr = world.remove_cidr(&id)?;
-    Ok(associated(world, &cidr, "disassociating"))
+    let range = world.remove_cidr(&id, now)?;
+    Ok(associated(world, Cidr { range, state: CidrState::Disassociating }))
 }
 
-fn associated(world: &World, cidr: &Ipv4Net, state: &str) -> Xml {
+fn associated(world: &World, cidr: Cidr) -> Xml {
     let mut xml = Xml::default();
-    xml.element("cidrBlockAssociation", |xml| association(xml, world, cidr, state));
+    xml.element("cidrBlockAssociation", |xml| association(xml, world, cidr));
     xml.text("vpcId", &world.vpc.id);
     xml
 }

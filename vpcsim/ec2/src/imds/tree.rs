@@ -80,10 +80,10 @@ fn interface(tree: &mut Tree, world: &World, eni: &Eni) {
     if let Some(cidr) = world.subnets.get(&eni.subnet).map(Subnet::cidr) {
         put("subnet-ipv4-cidr-block", cidr.to_string());
     }
-    if let Some(first) = world.vpc.cidrs.first() {
+    if let Some(first) = world.vpc.ranges().next() {
         put("vpc-ipv4-cidr-block", first.to_string());
     }
-    put("vpc-ipv4-cidr-blocks", lines(&world.vpc.cidrs));
+    put("vpc-ipv4-cidr-blocks", lines(world.vpc.ranges()));
     if !eni.prefixes.is_empty() {
         put("ipv4-prefix", lines(&eni.prefixes));
     }

@@ -118,6 +118,8 @@ pub struct Delays {
     pub attach: Duration,
     /// From DetachNetworkInterface until the netdev is gone.
     pub detach: Duration,
+    /// From AssociateVpcCidrBlock or DisassociateVpcCidrBlock until the local routes follow.
+    pub cidr: Duration,
     /// For how long reads of a route table flip-flop after a write.
     pub route_settle: Duration,
 }

@@ -264,8 +264,8 @@ fn node(reader: &mut Reader, path: &str, item: &Value) -> Option<NodeSpec> {
 }
 
 fn delays(reader: &mut Reader, top: &Section<'_>) -> Delays {
-    let section =
-        reader.section("delays", top.find("delays"), &["attachMillis", "detachMillis", "routeSettleMillis"]);
+    let keys = ["attachMillis", "detachMillis", "cidrMillis", "routeSettleMillis"];
+    let section = reader.section("delays", top.find("delays"), &keys);
     let mut millis = |key, default| {
         let parse = |value: &Value| {
             let range: RangeInclusive<u64> = 0..=MAX_DELAY_MILLIS;
@@ -279,6 +279,7 @@ fn delays(reader: &mut Reader, top: &Section<'_>) -> Delays {
     Delays {
         attach: millis("attachMillis", 500),
         detach: millis("detachMillis", 500),
+        cidr: millis("cidrMillis", 500),
         route_settle: millis("routeSettleMillis", 0),
     }
 }

@@ -42,6 +42,7 @@ fn a_good_scenario_is_read_with_its_defaults() {
         Delays {
             attach: Duration::from_millis(10),
             detach: Duration::from_millis(500),
+            cidr: Duration::from_millis(500),
             route_settle: Duration::ZERO
         }
     );

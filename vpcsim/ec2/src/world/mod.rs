@@ -19,7 +19,7 @@ use crate::view::Happening;
 use eni::{Attachment, AttachmentStatus, Eni, NewEni};
 use ipnet::Ipv4Net;
 use pace::Pace;
-use routing::Routing;
+use routing::{Cidr, CidrState, Routing};
 use spur_quotas::InstanceLimits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -56,7 +56,8 @@ pub(crate) struct World {
 #[derive(Debug, Clone)]
 pub(crate) struct Vpc {
     pub(crate) id: VpcId,
-    pub(crate) cidrs: Vec<Ipv4Net>,
+    /// The primary one first.
+    pub(crate) cidrs: Vec<Cidr>,
     pub(crate) tags: Tags,
 }
 
@@ -98,12 +99,14 @@ pub(crate) struct Spent {
 enum Landing {
     Attached(EniId, AttachmentId),
     Detached(EniId, AttachmentId),
+    CidrChanged(Ipv4Net),
 }
 
 impl World {
     pub(crate) fn new(scenario: &Scenario, now: SimTime) -> Self {
         let mut random = Random::new(scenario.seed);
-        let vpc = Vpc { id: VpcId::draw(&mut random), cidrs: scenario.vpc_cidrs.clone(), tags: Tags::new() };
+        let cidrs = scenario.vpc_cidrs.iter().map(|cidr| Cidr { range: *cidr, state: CidrState::Associated });
+        let vpc = Vpc { id: VpcId::draw(&mut random), cidrs: cidrs.collect(), tags: Tags::new() };
         let groups = scenario.security_groups.iter().map(|spec| {
             let id = SecurityGroupId::draw(&mut random);
             (id.clone(), SecurityGroup { id, name: spec.name.clone(), tags: spec.tags.clone() })
@@ -217,6 +220,7 @@ impl World {
             None => {}
             Some((_, Landing::Attached(eni, id))) => self.attach_landed(&eni, &id),
             Some((_, Landing::Detached(eni, id))) => self.detach_landed(&eni, &id),
+            Some((_, Landing::CidrChanged(cidr))) => self.cidr_landed(cidr),
         }
     }
 

@@ -11,6 +11,17 @@ use crate::view::{
     AttachmentView, EniView, NodeView, RouteTableView, RouteView, State, SubnetView, TargetView,
 };
 
+impl From<Target> for TargetView {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Local => Self::Local,
+            Target::Eni(id) => Self::Eni(id),
+            Target::Internet => Self::Internet,
+            Target::Foreign(id) => Self::Foreign(id),
+        }
+    }
+}
+
 impl World {
     pub(crate) fn state(&self) -> State {
         let mut subnets: Vec<_> = self.subnets.values().collect();
@@ -45,7 +56,7 @@ impl World {
             region: self.region.clone(),
             account: self.account.clone(),
             vpc: self.vpc.id.clone(),
-            vpc_cidrs: self.vpc.cidrs.clone(),
+            vpc_cidrs: self.vpc.ranges().collect(),
             internet: self.internet,
             subnets: subnets.collect(),
             internet_gateway: self.routing.internet.clone(),
@@ -63,12 +74,7 @@ impl World {
     fn show_table(&self, table: &RouteTable) -> RouteTableView {
         let routes = self.routes(table).into_iter().map(|route| RouteView {
             destination: route.destination,
-            target: match route.target {
-                Target::Local => TargetView::Local,
-                Target::Eni(id) => TargetView::Eni(id),
-                Target::Internet => TargetView::Internet,
-                Target::Foreign(id) => TargetView::Foreign(id),
-            },
+            target: route.target.into(),
             origin: route.origin.text(),
             state: if route.is_active { "active" } else { "blackhole" },
         });

@@ -39,7 +39,8 @@ const NOWHERE: &str = "unroutable";
 const FROM_ENI: &str = "from_eni";
 const LEAVING: &str = "leaving";
 const UNROUTED: &str = "unrouted";
-const REFUSED: &str = "refused";
+const GUARDED: &str = "guarded";
+const GUARDING: &str = "guarding";
 const CHECKED: &str = "checked";
 
 /// How counters begin; the ENI's id follows.
@@ -69,6 +70,7 @@ impl Rules {
         }
         chains.push(prerouting());
         chains.push(forward());
+        chains.push(guarding());
         Ok(Table {
             family: Family::Ip,
             name: TABLE.to_owned(),
@@ -95,6 +97,8 @@ impl Rules {
                 ends.iter().map(|(name, ..)| (name.clone(), Verdict::Goto(format!("{prefix}-{name}"))));
             Content::InterfaceVerdicts(each.collect())
         };
+        let guarded = ends.iter().filter(|(_, _, port)| port.check == AddressCheck::On);
+        let guarded = guarded.map(|(name, ..)| (name.clone(), Verdict::Goto(GUARDING.to_owned())));
         let unroutable = UNROUTABLE.map(|net| net.parse().expect("constants are networks"));
         [
             (OWNED, Content::InterfaceAddresses(owned.collect())),
@@ -103,7 +107,7 @@ impl Rules {
             (VPC, Content::Prefixes(picture.routing.ranges.iter().copied().collect())),
             (NOWHERE, Content::Prefixes(unroutable.to_vec())),
             (FROM_ENI, verdicts("from")),
-            (REFUSED, Content::Prefixes(picture.routing.refused(&picture.ports))),
+            (GUARDED, Content::InterfaceVerdicts(guarded.collect())),
             (LEAVING, verdicts("leaving")),
             (UNROUTED, verdicts("unrouted")),
             (CHECKED, verdicts("checked")),
@@ -177,23 +181,26 @@ fn forward() -> Chain {
         vec![Expr::Input(internet()), Expr::DestinationNotIn(PRIMARIES.into()), Expr::Verdict(Verdict::Drop)];
     let nowhere =
         || vec![Expr::Output(NameMatch::Is("lo".parse().expect("a constant is an interface name")))];
-    let then = |mut matches: Vec<Expr>, more: Vec<Expr>| {
-        matches.extend(more);
+    let then = |mut matches: Vec<Expr>, more: Expr| {
+        matches.push(more);
         matches
     };
-    let refused = vec![Expr::DestinationIn(REFUSED.into()), Expr::InputVerdict(CHECKED.into())];
     let rules = vec![
-        Rule::new("to an ENI that does not take it: to the sender's counter", then(nowhere(), refused)),
-        Rule::new(
-            "nowhere: to the sender's counter",
-            then(nowhere(), vec![Expr::InputVerdict(UNROUTED.into())]),
-        ),
-        Rule::new("nowhere, from anybody else", then(nowhere(), vec![Expr::Verdict(Verdict::Drop)])),
+        Rule::new("nowhere: to the sender's counter", then(nowhere(), Expr::InputVerdict(UNROUTED.into()))),
+        Rule::new("nowhere, from anybody else", then(nowhere(), Expr::Verdict(Verdict::Drop))),
         Rule::new("not from a primary address: to the ENI's counter", counted),
         Rule::new("nor from anybody else", uncounted),
         Rule::new("the internet reaches primary addresses only", inward),
+        Rule::new("to an ENI that takes only what is its own", vec![Expr::OutputVerdict(GUARDED.into())]),
     ];
     Chain { name: "forward".to_owned(), base: base(Hook::Forward, FILTER), rules }
+}
+
+/// EC2 looks at the destination where the packet arrives.
+fn guarding() -> Chain {
+    let foreign = vec![Expr::OutputDestinationNotIn(OWNED.into()), Expr::InputVerdict(CHECKED.into())];
+    let rules = vec![Rule::new("not its own: to the sender's counter", foreign)];
+    Chain { name: GUARDING.to_owned(), base: None, rules }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod cidr;
 mod write;
 
 pub(crate) use association::{Associated, Association};
+pub(crate) use cidr::{Cidr, CidrState};
 pub(crate) use write::Wanted;
 
 use super::{Tags, World};
@@ -18,6 +19,7 @@ use crate::random::{Random, seal};
 use crate::scenario::{RouteOrigin, Scenario};
 use crate::time::SimTime;
 use ipnet::IpNet;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -46,17 +48,28 @@ pub(crate) struct RouteTable {
     pub(crate) associations: Vec<Association>,
     pub(crate) tags: Tags,
     content: Content,
-    /// What the table had in it before each write that has not settled, and when that was.
-    before: VecDeque<(SimTime, Content)>,
+    /// The writes that have not settled, in their order.
+    unsettled: VecDeque<Write>,
 }
 
 /// The routes of a table, without the local ones.
+type Content = BTreeMap<IpNet, Slot>;
+
+/// The routes of a table to one destination.
 #[derive(Debug, Clone, Default)]
-struct Content {
-    /// Made by calls.
-    written: BTreeMap<IpNet, Target>,
-    /// Propagated and advertised ones: a written route to the same destination hides them.
-    learnt: BTreeMap<IpNet, (Target, RouteOrigin)>,
+struct Slot {
+    /// Made by a call.
+    written: Option<Target>,
+    /// Propagated or advertised: a written route hides it.
+    learnt: Option<(Target, RouteOrigin)>,
+}
+
+/// A write, and what it overwrote.
+#[derive(Debug, Clone)]
+struct Write {
+    at: SimTime,
+    to: IpNet,
+    before: Slot,
 }
 
 /// Where a route leads.
@@ -99,10 +112,24 @@ impl Routing {
     }
 }
 
+/// Puts what is left of a slot into a table.
+fn put(content: &mut Content, to: IpNet, slot: Slot) {
+    if slot.written.is_none() && slot.learnt.is_none() {
+        content.remove(&to);
+    } else {
+        content.insert(to, slot);
+    }
+}
+
 impl RouteTable {
     fn new(id: RouteTableId, name: String, tags: Tags) -> Self {
-        let (associations, before) = (Vec::new(), VecDeque::new());
-        Self { id, name, associations, tags, content: Content::default(), before }
+        let (associations, unsettled) = (Vec::new(), VecDeque::new());
+        Self { id, name, associations, tags, content: Content::default(), unsettled }
+    }
+
+    /// Whether a call made a route to this destination.
+    fn has_written(&self, to: IpNet) -> bool {
+        self.content.get(&to).is_some_and(|slot| slot.written.is_some())
     }
 
     pub(crate) fn is_main(&self) -> bool {
@@ -110,12 +137,20 @@ impl RouteTable {
     }
 
     /// What a read shows of it now: the truth, or what was before some write that has not settled.
-    fn shown(&self, settle: Duration, now: SimTime, luck: u64) -> &Content {
-        let unsettled: Vec<_> = self.before.iter().filter(|(at, _)| at.after(settle) > now).collect();
+    fn shown(&self, settle: Duration, now: SimTime, luck: u64) -> Cow<'_, Content> {
+        let settled = self.unsettled.partition_point(|write| write.at.after(settle) <= now);
+        let unsettled = self.unsettled.len() - settled;
         let drawn = seal(luck, self.id.as_str().as_bytes());
         // Every second read is right, so that a reader who waits gets there.
-        let index = usize::try_from(drawn >> 1).unwrap_or_default() % unsettled.len().max(1);
-        unsettled.get(index).filter(|_| drawn.is_multiple_of(2)).map_or(&self.content, |(_, content)| content)
+        if unsettled == 0 || !drawn.is_multiple_of(2) {
+            return Cow::Borrowed(&self.content);
+        }
+        let first = settled + usize::try_from(drawn >> 1).unwrap_or_default() % unsettled;
+        let mut content = self.content.clone();
+        for write in self.unsettled.range(first..).rev() {
+            put(&mut content, write.to, write.before.clone());
+        }
+        Cow::Owned(content)
     }
 }
 
@@ -156,10 +191,11 @@ impl World {
     /// Puts a route where it is, whoever made it, without a check.
     fn found_route(&mut self, table: &RouteTableId, to: IpNet, target: Target, origin: RouteOrigin) {
         let Some(table) = self.routing.tables.get_mut(table) else { return };
+        let slot = table.content.entry(to).or_default();
         if origin.is_learnt() {
-            table.content.learnt.insert(to, (target, origin));
+            slot.learnt = Some((target, origin));
         } else {
-            table.content.written.insert(to, target);
+            slot.written = Some(target);
         }
     }
 
@@ -191,7 +227,7 @@ impl World {
     /// The routes of a table as a read shows them; `luck` is that of the present world's read, also for a look at the past.
     pub(crate) fn shown_routes(&self, table: &RouteTable, now: SimTime) -> Vec<Route> {
         let luck = seal(self.routing.reads, b"routes");
-        self.list(table.shown(self.routing.settle, now, luck))
+        self.list(&table.shown(self.routing.settle, now, luck))
     }
 
     fn list(&self, content: &Content) -> Vec<Route> {
@@ -201,11 +237,12 @@ impl World {
             origin,
             is_active: self.is_active(target),
         };
-        let local = self.vpc.cidrs.iter();
-        let local = local.map(|cidr| route((*cidr).into(), &Target::Local, RouteOrigin::CreateRouteTable));
-        let written = content.written.iter();
+        let local = self.vpc.ranges();
+        let local = local.map(|range| route(range.into(), &Target::Local, RouteOrigin::CreateRouteTable));
+        let written = content.iter().filter_map(|(to, slot)| Some((to, slot.written.as_ref()?)));
         let written = written.map(|(to, target)| route(*to, target, RouteOrigin::CreateRoute));
-        let learnt = content.learnt.iter().filter(|(to, _)| !content.written.contains_key(to));
+        let learnt = content.iter().filter(|(_, slot)| slot.written.is_none());
+        let learnt = learnt.filter_map(|(to, slot)| Some((to, slot.learnt.as_ref()?)));
         let learnt = learnt.map(|(to, (target, origin))| route(*to, target, *origin));
         local.chain(written).chain(learnt).collect()
     }

@@ -1,10 +1,10 @@
 //! Writing routes and making tables, with EC2's refusals. A destination is checked against the VPC's CIDRs, EC2's own
 //! addresses, what is there already and the quota, in this order.
 
-use super::{Content, RouteTable, Target};
+use super::{RouteTable, Slot, Target, Write, put};
 use crate::error::{ApiError, Code};
 use crate::id::RouteTableId;
-use crate::scenario::{RouteOrigin, RouteSpec};
+use crate::scenario::RouteSpec;
 use crate::time::SimTime;
 use crate::view::Happening;
 use crate::world::{Tags, World};
@@ -44,6 +44,7 @@ impl World {
             let message = "The maximum number of route tables has been reached.";
             return Err(Code::RouteTableLimitExceeded.because(message));
         }
+        self.happenings.push(Happening::RoutesChanged);
         Ok(self.new_table(String::new(), tags))
     }
 
@@ -54,6 +55,7 @@ impl World {
             return Err(Code::DependencyViolation.because(message));
         }
         self.routing.tables.remove(id);
+        self.happenings.push(Happening::RoutesChanged);
         Ok(())
     }
 
@@ -67,13 +69,14 @@ impl World {
         now: SimTime,
     ) -> Result<(), ApiError> {
         let found = self.table(table)?;
+        self.check_place(to, &target)?;
         match wanted {
-            Wanted::New => self.check_new(found, to, &target)?,
+            Wanted::New => self.check_new(found, to)?,
             Wanted::Replaced if self.is_local(to) => {
-                let message = format!("The target of the local route {to} cannot be replaced.");
-                return Err(Code::InvalidParameterValue.because(message));
+                let message = "This simulation of EC2 cannot give a local route another target.";
+                return Err(Code::UnsupportedOperation.because(message));
             }
-            Wanted::Replaced if !found.content.written.contains_key(&to) => {
+            Wanted::Replaced if !found.has_written(to) => {
                 let message = format!(
                     "There is no route defined for '{to}' in the route table. Use CreateRoute instead."
                 );
@@ -81,23 +84,24 @@ impl World {
             }
             Wanted::Replaced => {}
         }
-        self.change(table, now, |content| {
-            content.written.insert(to, target);
-        })
+        self.change(table, to, now, |slot| slot.written = Some(target))
     }
 
     fn is_local(&self, to: IpNet) -> bool {
-        self.vpc.cidrs.iter().any(|cidr| IpNet::V4(*cidr) == to)
+        self.vpc.cidrs.iter().any(|cidr| IpNet::V4(cidr.range) == to)
     }
 
-    fn check_new(&self, table: &RouteTable, to: IpNet, target: &Target) -> Result<(), ApiError> {
-        let is_own = self.vpc.cidrs.iter().any(|cidr| contains((*cidr).into(), to)) && !self.is_local(to);
+    /// Whether anything may be led from this destination to this target.
+    fn check_place(&self, to: IpNet, target: &Target) -> Result<(), ApiError> {
+        let is_own = self.vpc.cidrs.iter().any(|cidr| contains(cidr.range.into(), to)) && !self.is_local(to);
         // A whole subnet may be routed to an ENI: that is how traffic is led through an appliance.
-        let is_subnet = self.subnets.values().any(|subnet| IpNet::V4(subnet.cidr()) == to);
-        if is_own && !(is_subnet && matches!(target, Target::Eni(_))) {
-            let message = format!(
-                "The destination CIDR block {to} is more specific than a CIDR block of the VPC and does not equal one of its subnets."
-            );
+        if is_own && !matches!(target, Target::Eni(_)) {
+            let message =
+                "Route target is not supported. This route only supports interface and instance targets.";
+            return Err(Code::InvalidParameterValue.because(message));
+        }
+        if is_own && !self.subnets.values().any(|subnet| IpNet::V4(subnet.cidr()) == to) {
+            let message = format!("Route destination {to} doesn't match any subnet CIDR blocks.");
             return Err(Code::InvalidParameterValue.because(message));
         }
         if RESERVED.into_iter().any(|range| range.parse().is_ok_and(|range| contains(range, to))) {
@@ -106,14 +110,19 @@ impl World {
             );
             return Err(Code::InvalidParameterValue.because(message));
         }
-        if self.is_local(to) || table.content.written.contains_key(&to) {
+        Ok(())
+    }
+
+    fn check_new(&self, table: &RouteTable, to: IpNet) -> Result<(), ApiError> {
+        if self.is_local(to) || table.has_written(to) {
             return Err(
                 Code::RouteAlreadyExists.because(format!("The route identified by {to} already exists."))
             );
         }
         let local = if is_ipv6(to) { 0 } else { self.vpc.cidrs.len() };
-        let written = table.content.written.keys().filter(|other| is_ipv6(**other) == is_ipv6(to)).count();
-        if local + written >= self.routing.quota {
+        let written = table.content.iter().filter(|(_, slot)| slot.written.is_some());
+        let written = written.filter(|(other, _)| is_ipv6(**other) == is_ipv6(to));
+        if local + written.count() >= self.routing.quota {
             return Err(Code::RouteLimitExceeded.because("The maximum number of routes has been reached."));
         }
         Ok(())
@@ -131,13 +140,11 @@ impl World {
             let message = format!("cannot remove local route {to} in route table {table}");
             return Err(Code::InvalidParameterValue.because(message));
         }
-        if !found.content.written.contains_key(&to) {
+        if !found.has_written(to) {
             let message = format!("no route with destination-cidr-block {to} in route table {table}");
             return Err(Code::RouteNotFound.because(message));
         }
-        self.change(table, now, |content| {
-            content.written.remove(&to);
-        })
+        self.change(table, to, now, |slot| slot.written = None)
     }
 
     /// Puts a route into a table or takes it out, behind everybody's back and without a check.
@@ -145,36 +152,40 @@ impl World {
         let target = self.target_of(&route.target);
         let is_gone = route.target == RouteSpec::NOWHERE;
         // The caller has looked the table up.
-        let _ = self.change(table, now, |content| {
-            content.written.remove(&route.destination);
-            content.learnt.remove(&route.destination);
-            match route.origin {
-                _ if is_gone => {}
-                RouteOrigin::CreateRoute | RouteOrigin::CreateRouteTable => {
-                    content.written.insert(route.destination, target);
-                }
-                learnt => {
-                    content.learnt.insert(route.destination, (target, learnt));
-                }
-            }
+        let _ = self.change(table, route.destination, now, |slot| {
+            *slot = match route.origin {
+                _ if is_gone => Slot::default(),
+                origin if origin.is_learnt() => Slot { learnt: Some((target, origin)), written: None },
+                _ => Slot { written: Some(target), learnt: None },
+            };
         });
     }
 
-    /// Changes what is in a table, and remembers how it was until the change has settled.
+    /// Changes where a destination leads, and remembers how it was until the change has settled.
     fn change(
         &mut self,
         id: &RouteTableId,
+        to: IpNet,
         now: SimTime,
-        change: impl FnOnce(&mut Content),
+        change: impl FnOnce(&mut Slot),
     ) -> Result<(), ApiError> {
         let settle = self.routing.settle;
+        let local = self.vpc.ranges().any(|range| IpNet::V4(range) == to).then_some(Target::Local);
         let table = self.table_mut(id)?;
-        table.before.retain(|(at, _)| at.after(settle) > now);
-        if !settle.is_zero() {
-            table.before.push_back((now, table.content.clone()));
+        let before = table.content.get(&to).cloned().unwrap_or_default();
+        let mut slot = before.clone();
+        change(&mut slot);
+        let learnt = slot.learnt.as_ref().map(|(target, _)| target);
+        let target = slot.written.as_ref().or(learnt).cloned().or(local);
+        put(&mut table.content, to, slot);
+        while table.unsettled.front().is_some_and(|write| write.at.after(settle) <= now) {
+            table.unsettled.pop_front();
         }
-        change(&mut table.content);
-        self.happenings.push(Happening::RoutesChanged);
+        if !settle.is_zero() {
+            table.unsettled.push_back(Write { at: now, to, before });
+        }
+        let target = target.map(Into::into);
+        self.happenings.push(Happening::RouteChanged { table: id.clone(), destination: to, target });
         Ok(())
     }
 }

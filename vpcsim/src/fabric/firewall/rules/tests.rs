@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fabric::plan::Ports;
-use crate::fabric::routing::{Hop, Routing};
+use crate::fabric::routing::Routing;
 use spur_datapath::MacAddr;
 use std::collections::BTreeSet;
 
@@ -28,10 +28,7 @@ fn table() -> Table {
         ("eni-2".to_owned(), port(1, &["10.0.0.5/32", "10.0.0.16/28"], AddressCheck::Off)),
     ]);
     let ranges = BTreeSet::from(["10.0.0.0/16".parse().unwrap()]);
-    let to_checked = ("10.4.0.0/25".parse().unwrap(), Hop::Eni("eni-1".to_owned()));
-    let to_open = ("10.4.1.0/25".parse().unwrap(), Hop::Eni("eni-2".to_owned()));
-    let tables = BTreeMap::from([("rtb-1".to_owned(), BTreeMap::from([to_checked, to_open]))]);
-    let picture = Picture { ports, routing: Routing { ranges, tables } };
+    let picture = Picture { ports, routing: Routing { ranges, tables: BTreeMap::new() } };
     rules.table(&picture, &BTreeMap::from([("rtb-1".to_owned(), 3)])).unwrap()
 }
 
@@ -89,8 +86,9 @@ fn the_cost_of_a_packet_does_not_grow_with_the_enis() {
 }
 
 #[test]
-fn what_is_routed_to_an_eni_with_its_check_on_is_told_apart() {
-    assert_eq!(content(REFUSED), Content::Prefixes(vec!["10.4.0.0/25".parse().unwrap()]));
+fn only_an_eni_with_its_check_on_is_guarded() {
+    let guarded = ("e1".parse().unwrap(), Verdict::Goto(GUARDING.to_owned()));
+    assert_eq!(content(GUARDED), Content::InterfaceVerdicts(vec![guarded]));
 }
 
 #[test]
