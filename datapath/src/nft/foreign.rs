@@ -24,6 +24,10 @@ const POSTROUTING: u32 = 4;
 const DEEPEST: u32 = 16;
 /// `NFT_META_MARK`.
 const META_MARK: u32 = 3;
+/// `NFT_CT_STATUS`.
+const CT_STATUS: u32 = 2;
+/// `IPS_DST_NAT`: the flow's destination was translated.
+const TO_ANOTHER: u32 = 1 << 5;
 /// The source address within an IPv4 header.
 const SOURCE: u32 = 12;
 
@@ -67,7 +71,8 @@ struct Rule {
     source: Option<Ipv4Net>,
     /// Sources that it leaves out.
     not_source: Option<Ipv4Net>,
-    /// Whether it asks for a mark that a pod's packet does not have unless somebody chose that packet (kube-proxy, hostPort).
+    /// Whether it asks for a mark, or for a translated destination, that a pod's packet does not have unless somebody chose that packet
+    /// (kube-proxy, hostPort).
     marked: bool,
     /// Whether it asks for anything else.
     narrowed: bool,
@@ -198,8 +203,9 @@ fn rules_of(socket: &mut Socket, (family, table, chain): &ChainName) -> Result<V
 /// What was last loaded to be compared.
 enum Loaded {
     Source(Ipv4Addr),
-    /// What has become of a mark of 0.
+    /// What has become of a mark of 0, or of a status that says nothing of a translated destination.
     Mark(Vec<u8>),
+    Status,
     Other,
 }
 
@@ -221,12 +227,16 @@ fn rule(payload: &[u8]) -> Rule {
             "meta" if number(2) == Some(META_MARK) && data.find(1).is_some() => {
                 loaded = Loaded::Mark(vec![0; 4])
             }
+            "ct" if number(2) == Some(CT_STATUS) => loaded = Loaded::Status,
             "payload" | "meta" | "ct" | "fib" | "rt" => loaded = Loaded::Other,
             "bitwise" => match &mut loaded {
                 Loaded::Source(mask) => *mask = value(data, 4).unwrap_or(*mask),
                 // Masking leaves 0 as it is.
                 Loaded::Mark(mark) => *mark = bytes(data, 5).unwrap_or_default().to_vec(),
-                Loaded::Other => {}
+                Loaded::Status if bytes(data, 4) == Some(&TO_ANOTHER.to_ne_bytes()) => {
+                    loaded = Loaded::Mark(vec![0; 4]);
+                }
+                Loaded::Status | Loaded::Other => {}
             },
             "cmp" => match (&loaded, value(data, 3)) {
                 (Loaded::Source(mask), Some(address)) => {
