@@ -33,10 +33,10 @@ SECONDS ?= 60
 ROUNDS ?= 120
 FIRST ?= 1
 
-.PHONY: help deps build plugin agent demo test unit root witness localstack check fmt pure ci replay fuzz soak mutants bench torture clean
+.PHONY: help deps build plugin agent demo test unit root kube-proxy witness localstack check fmt pure ci replay fuzz soak mutants bench torture clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 deps: ## Install the Debian packages that building, demo and tests need
 	@scripts/install-deps
@@ -78,6 +78,11 @@ replay: ## Every input of the fuzz corpus once, on stable
 root: build ## Tests with namespaces, packets and a real runtime; a missing privilege fails
 	@testbed/containerd/fetch
 	@scripts/test-root
+
+kube-proxy: deps ## Services beside the real kube-proxy, which is built from Go modules (minutes, once): CAPTURE=1 keeps its rules for make root
+	@testbed/kube-proxy/fetch
+	@SPUR_KUBE_PROXY=$(if $(CAPTURE),capture,live) \
+		$(CARGO) test --locked --quiet -p spur-datapath --test root_proxy --test kube_proxy -- --ignored
 
 witness: build ## boto3 against vpcsim's EC2 API
 	@vpcsim/ec2/witness/run

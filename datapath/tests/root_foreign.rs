@@ -6,21 +6,9 @@ mod support;
 
 use ipnet::Ipv4Net;
 use spur_datapath::nft::Nft;
-use std::io::Write;
-use std::process::{Command, Stdio};
 use support::TestNs;
 
 impl TestNs {
-    /// Feeds a program inside.
-    fn feed(&self, program: &[&str], input: &str) {
-        let mut command = Command::new(program[0]);
-        command.args(&program[1..]).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.ns.run(|| command.spawn()).unwrap().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
     fn found(&self) -> Vec<String> {
         let pods: [Ipv4Net; 2] = ["10.0.1.20/32".parse().unwrap(), "10.200.3.0/25".parse().unwrap()];
         let found = Nft::open_in(&self.ns).unwrap().masqueraders("spur", &pods).unwrap();
@@ -30,16 +18,6 @@ impl TestNs {
 
 /// What each program is known to write, by its name, and what must be said of it.
 const WRITTEN: &[(&str, &str, &[&str])] = &[
-    (
-        "kube-proxy, iptables mode",
-        "*nat\n:KUBE-POSTROUTING - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n\
-         -A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING\n\
-         -A KUBE-MARK-MASQ -j MARK --or-mark 0x4000\n\
-         -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n\
-         -A KUBE-POSTROUTING -j MARK --xor-mark 0x4000\n\
-         -A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully\nCOMMIT\n",
-        &[],
-    ),
     (
         "portmap",
         "*nat\n:CNI-HOSTPORT-MASQ - [0:0]\n\
@@ -93,7 +71,7 @@ const WRITTEN: &[(&str, &str, &[&str])] = &[
 fn masqueraders_written_by_iptables_are_named_when_they_cover_pods_and_only_then() {
     for (who, rules, expected) in WRITTEN {
         let ns = TestNs::new("foreign");
-        ns.feed(&["iptables-nft-restore", "--noflush"], rules);
+        ns.feed("iptables-nft-restore --noflush", rules);
         assert_eq!(ns.found(), *expected, "{who}");
     }
 }
@@ -103,25 +81,28 @@ fn masqueraders_written_by_iptables_are_named_when_they_cover_pods_and_only_then
 fn masqueraders_written_by_nft_are_named_and_our_own_table_is_not() {
     let ns = TestNs::new("foreign");
     ns.feed(
-        &["nft", "-f", "-"],
+        "nft -f -",
         "table ip spur { chain postrouting { type nat hook postrouting priority 105; masquerade; }; }
-         table ip kube-proxy {
-           chain masquerading {
-             meta mark & 0x4000 == 0 return
-             meta mark set meta mark ^ 0x4000
-             masquerade fully-random
-           }
-           chain nat-postrouting { type nat hook postrouting priority srcnat; policy accept; jump masquerading; }
-         }
          table inet mine {
            chain out { ip saddr 10.200.0.0/16 oifname \"eth0\" goto there; }
            chain there { ip daddr != 10.0.0.0/8 snat ip to 192.0.2.1; }
            chain post { type nat hook postrouting priority 90; jump out; }
            chain unused { masquerade; }
          }
-         table ip other { chain post { type nat hook postrouting priority 101; ip saddr != 10.200.0.0/17 masquerade; }; }",
+         table ip other { chain post { type nat hook postrouting priority 101; ip saddr != 10.200.0.0/17 masquerade; }; }
+         table ip services { chain post { type nat hook postrouting priority 102; ct status dnat masquerade; }; }
+         table ip unserved { chain post { type nat hook postrouting priority 103; ct status & dnat == 0 masquerade; }; }
+         table ip answered { chain post { type nat hook postrouting priority 104; ct status & (dnat | assured) != 0 masquerade; }; }",
     );
-    assert_eq!(ns.found(), ["inet mine there 10.200.3.0/25", "ip other post 10.0.1.20/32"]);
+    assert_eq!(
+        ns.found(),
+        [
+            "inet mine there 10.200.3.0/25",
+            "ip answered post 10.0.1.20/32",
+            "ip other post 10.0.1.20/32",
+            "ip unserved post 10.0.1.20/32"
+        ]
+    );
 }
 
 #[test]

@@ -6,76 +6,15 @@
 
 mod support;
 
-use spur_datapath::node::NodeWanted;
-use spur_datapath::pod::{self, every_step};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 use support::TestNs;
-use support::world::{POD_A, POD_B, POD_C, World, net, wanted, wiring, world};
-
-const NODE: &str = "10.0.0.10";
-/// An address of the node's on its primary ENI beside the primary one.
-const NODE_SECOND: &str = "10.0.0.11";
-const COVERED: &str = "10.0.9.9";
-const UNCOVERED: &str = "10.0.8.8";
-const SECONDARY_CIDR: &str = "10.7.0.7";
-const EXCLUDED: &str = "192.168.5.5";
-const FORCED_IN_EXCLUDED: &str = "192.168.9.9";
-const OTHER_NODE: &str = "10.0.3.30";
-const OTHER_POD: &str = "10.200.4.4";
-const RESOLVER: &str = "10.0.0.2";
-const LINK_LOCAL: &str = "169.254.20.10";
-const INTERNET: &str = "198.51.100.9";
-
-/// As in a `vpcRoute` pool: what is covered, excluded, a node or a pod knows pod addresses; what is link-local or the resolver does not.
-fn matrix() -> NodeWanted {
-    let mut wanted = wanted();
-    wanted.nat.never = [
-        "10.0.9.0/24",
-        "10.7.0.0/16",
-        "192.168.0.0/16",
-        "192.168.5.0/24",
-        "10.0.3.30/32",
-        "10.0.0.10/32",
-        "10.200.0.0/16",
-    ]
-    .map(net)
-    .to_vec();
-    wanted.nat.force = ["169.254.0.0/16", "10.0.0.2/32", "192.168.9.0/24"].map(net).to_vec();
-    wanted
-}
-
-fn settled(wanted: &NodeWanted) -> World {
-    let mut world = world();
-    let hosts = [
-        UNCOVERED,
-        SECONDARY_CIDR,
-        EXCLUDED,
-        FORCED_IN_EXCLUDED,
-        OTHER_NODE,
-        OTHER_POD,
-        RESOLVER,
-        LINK_LOCAL,
-    ];
-    for host in hosts {
-        world.router.ip(&format!("addr add {host}/32 dev lo"));
-    }
-    world.node.ip(&format!("addr add {NODE_SECOND}/24 dev eth0"));
-    world.settle(wanted);
-    world.add_pods();
-    world
-}
-
-fn seen(world: &World, pod: usize, target: &str) -> String {
-    world.source_seen(pod, target).map_or_else(|| "nothing".to_owned(), |seen| seen.ip().to_string())
-}
-
-fn bind(ns: &TestNs, address: &str) -> UdpSocket {
-    let socket = ns.ns.run(|| UdpSocket::bind(address)).unwrap().unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    socket
-}
+use support::matrix::{
+    BLOCK_PODS, COVERED, EXCLUDED, FORCED_IN_EXCLUDED, Flow, INTERNET, LINK_LOCAL, NODE, NODE_SECOND,
+    OTHER_NODE, OTHER_POD, RESOLVER, SECONDARY_CIDR, UNCOVERED, bind, block_world, matrix, seen, settled,
+    through_service,
+};
+use support::world::{POD_A, POD_B, POD_C, World, net};
 
 #[test]
 #[ignore = "needs root"]
@@ -251,34 +190,6 @@ fn sctp_is_translated_with_a_port_of_the_range() {
     }
 }
 
-/// A TCP connection between two sockets that are asked, one after the other, whether it still works.
-struct Flow {
-    pod: TcpStream,
-    outside: TcpStream,
-    seen: String,
-}
-
-impl Flow {
-    fn open(world: &World, pod: usize, target: &str) -> Self {
-        let listener = world.router.ns.run(|| TcpListener::bind(format!("{target}:0"))).unwrap().unwrap();
-        let address = listener.local_addr().unwrap();
-        let pod = world.pods[pod].ns.run(move || TcpStream::connect(address)).unwrap().unwrap();
-        let (outside, peer) = listener.accept().unwrap();
-        for stream in [&pod, &outside] {
-            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        }
-        Self { pod, outside, seen: peer.ip().to_string() }
-    }
-
-    fn works(&mut self) {
-        let mut byte = [0];
-        self.pod.write_all(b"a").unwrap();
-        self.outside.read_exact(&mut byte).unwrap();
-        self.outside.write_all(b"b").unwrap();
-        self.pod.read_exact(&mut byte).unwrap();
-    }
-}
-
 #[test]
 #[ignore = "needs root"]
 fn live_flows_keep_their_address_across_every_change_and_new_ones_follow_it() {
@@ -308,90 +219,6 @@ fn live_flows_keep_their_address_across_every_change_and_new_ones_follow_it() {
     assert_eq!(seen(&world, 1, INTERNET), POD_B);
 }
 
-/// Feeds the rules of kube-proxy to the program that it uses.
-fn start_proxy(world: &World, program: &[&str], rules: &str) {
-    use std::process::{Command, Stdio};
-    let mut command = Command::new(program[0]);
-    command.args(&program[1..]).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = world.node.ns.run(|| command.spawn()).unwrap().unwrap();
-    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Asks a service from a socket; who the endpoint saw.
-fn through_service(client: &UdpSocket, service: &str, endpoint: &UdpSocket) -> String {
-    client.send_to(b"ping", service).unwrap();
-    let (_, from) = endpoint.recv_from(&mut [0; 8]).unwrap_or_else(|error| panic!("{service}: {error}"));
-    endpoint.send_to(b"pong", from).unwrap();
-    let (_, seen) = client.recv_from(&mut [0; 8]).unwrap_or_else(|error| panic!("{service}: {error}"));
-    assert_eq!(seen.to_string(), service, "the answer comes from whom was asked");
-    from.ip().to_string()
-}
-
-/// A node of a `vpcRoute` pool: one ENI, unchecked, and the VPC leads the node's block to it.
-fn block_world() -> World {
-    let mut world = world();
-    world.router.exec("nft flush chain ip vpc raw");
-    world.router.ip("route add 10.200.0.0/25 via 10.0.0.10 dev to-eth0");
-    for host in [UNCOVERED, OTHER_POD, RESOLVER, LINK_LOCAL] {
-        world.router.ip(&format!("addr add {host}/32 dev lo"));
-    }
-    let mut wanted = matrix();
-    wanted.secondaries.clear();
-    wanted.nat.local = vec![net("10.200.0.0/25")];
-    world.settle(&wanted);
-    for address in BLOCK_PODS {
-        let pod = TestNs::new("pod");
-        pod::add(&mut world.node.netlink(), &pod.ns, &wiring(address), &mut every_step).unwrap();
-        world.pods.push(pod);
-    }
-    world
-}
-
-const BLOCK_PODS: [&str; 3] = ["10.200.0.5", "10.200.0.6", "10.200.0.7"];
-
-/// Services of the cluster, as pods, the node and hosts outside use them. The second pod is the local endpoint.
-fn services_work(world: &World, pods: [&str; 3]) {
-    let remote = bind(&world.router, &format!("{COVERED}:7777"));
-    let local = bind(&world.pods[1], "0.0.0.0:7777");
-    for (pod, own) in pods.iter().enumerate() {
-        let client = bind(&world.pods[pod], "0.0.0.0:0");
-        assert_eq!(through_service(&client, "172.20.0.1:80", &remote), *own, "a remote endpoint");
-    }
-    for pod in [0, 2] {
-        let client = bind(&world.pods[pod], "0.0.0.0:0");
-        let seen = through_service(&client, "172.20.0.2:80", &local);
-        assert_eq!(seen, pods[pod], "an endpoint on this node");
-    }
-    let hairpin = through_service(&bind(&world.pods[1], "0.0.0.0:0"), "172.20.0.2:80", &local);
-    assert_ne!(hairpin, pods[1], "who reaches itself must see somebody else");
-    assert_eq!(through_service(&bind(&world.node, "0.0.0.0:0"), "172.20.0.1:80", &remote), NODE);
-
-    // NodePort from outside, to a pod on another ENI than the one it came in by, if there is another.
-    for client_address in [COVERED, INTERNET] {
-        let client = bind(&world.router, &format!("{client_address}:0"));
-        let masqueraded = through_service(&client, &format!("{NODE}:30080"), &local);
-        assert_ne!(masqueraded, client_address, "externalTrafficPolicy: Cluster");
-        let kept = through_service(&client, &format!("{NODE}:30081"), &local);
-        assert_eq!(kept, client_address, "externalTrafficPolicy: Local");
-    }
-    assert_eq!(seen(world, 1, INTERNET), NODE, "and the internet still sees the node");
-}
-
-fn beside_kube_proxy(program: &[&str], rules: &str) {
-    let world = settled(&matrix());
-    start_proxy(&world, program, rules);
-    services_work(&world, [POD_A, POD_B, POD_C]);
-    let dropped = world.router.exec("nft list table ip vpc");
-    let counts = dropped.lines().filter(|line| line.contains("counter packets 0 ")).count();
-    assert_eq!(counts, 2, "nothing left by the wrong ENI: {dropped}");
-
-    let world = block_world();
-    start_proxy(&world, program, &rules.replace(POD_B, BLOCK_PODS[1]));
-    services_work(&world, BLOCK_PODS);
-}
-
 /// What portmap writes for port 8080 of the node and port 7777 of a pod.
 fn host_port(pod: &str) -> String {
     format!(
@@ -411,7 +238,7 @@ fn host_port(pod: &str) -> String {
 #[ignore = "needs root"]
 fn a_host_port_answers_through_the_eni_that_it_was_asked_by_in_both_modes() {
     for (world, pod) in [(settled(&matrix()), POD_B), (block_world(), BLOCK_PODS[1])] {
-        start_proxy(&world, &["iptables-nft-restore", "--noflush"], &host_port(pod));
+        world.node.feed("iptables-nft-restore --noflush", &host_port(pod));
         let endpoint = bind(&world.pods[1], "0.0.0.0:7777");
         let service = format!("{NODE}:8080");
         for client_address in [COVERED, UNCOVERED, INTERNET] {
@@ -434,31 +261,4 @@ fn pods_of_a_block_are_seen_as_the_matrix_says() {
             assert_eq!(seen(&world, pod, target), NODE, "{target} knows the node only");
         }
     }
-}
-
-#[test]
-#[ignore = "needs root"]
-fn services_of_kube_proxy_in_iptables_mode_work_beside_translation() {
-    beside_kube_proxy(&["iptables-nft-restore", "--noflush"], include_str!("proxy/iptables.rules"));
-}
-
-#[test]
-#[ignore = "needs root"]
-fn services_of_kube_proxy_in_nftables_mode_work_beside_translation() {
-    beside_kube_proxy(&["nft", "-f", "-"], include_str!("proxy/nftables.rules"));
-}
-
-#[test]
-#[ignore = "needs root"]
-fn a_masquerader_that_covers_pods_is_found_and_kube_proxy_is_not_one() {
-    let world = settled(&matrix());
-    start_proxy(&world, &["iptables-nft-restore", "--noflush"], include_str!("proxy/iptables.rules"));
-    start_proxy(&world, &["nft", "-f", "-"], include_str!("proxy/nftables.rules"));
-    let found = || {
-        let mut nft = spur_datapath::nft::Nft::open_in(&world.node.ns).unwrap();
-        nft.masqueraders("spur", &matrix().nat.local).unwrap().len()
-    };
-    assert_eq!(found(), 0);
-    world.node.exec("iptables-nft -t nat -A POSTROUTING ! -d 10.0.0.0/8 -j MASQUERADE");
-    assert_eq!(found(), 1);
 }

@@ -5,11 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses a part, some use all")]
 
+pub(crate) mod matrix;
+pub(crate) mod proxy;
 pub(crate) mod world;
 
 use spur_datapath::netlink::Netlink;
 use spur_datapath::netns::NetNs;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -53,6 +56,17 @@ impl TestNs {
         let output = self.ns.run(|| Command::new(words[0]).args(&words[1..]).output()).unwrap().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// Feeds a program inside; panics with its output when it fails.
+    pub(crate) fn feed(&self, command: &str, input: &str) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let mut program = Command::new(words[0]);
+        program.args(&words[1..]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.ns.run(|| program.spawn()).unwrap().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Runs `ip`.

@@ -1,0 +1,112 @@
+//! Services of kube-proxy beside Spur's translation, in both modes of either, by real packets. The rules are the real kube-proxy's: captured,
+//! or, with `make kube-proxy`, written by itself while the test runs.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use support::matrix::{COVERED, INTERNET, NODE, bind, seen, through_service};
+use support::proxy::{CASES, Case, version};
+use support::world::World;
+
+#[test]
+fn the_captured_rules_are_of_the_version_that_is_built() {
+    let captured = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/proxy")).unwrap();
+    let texts: Vec<_> = captured.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert_eq!(texts.len(), CASES.len());
+    for text in texts {
+        assert_eq!(
+            text.lines().next(),
+            Some(format!("# kube-proxy {}", version()).as_str()),
+            "capture again"
+        );
+    }
+}
+
+/// Services of the cluster, as pods, the node and hosts outside use them. The second pod is the local endpoint.
+fn services_work(world: &World, pods: [&str; 3]) {
+    let remote = bind(&world.router, &format!("{COVERED}:7777"));
+    let local = bind(&world.pods[1], "0.0.0.0:7777");
+    for (pod, own) in pods.iter().enumerate() {
+        let client = bind(&world.pods[pod], "0.0.0.0:0");
+        assert_eq!(through_service(&client, "172.20.0.1:80", &remote), *own, "a remote endpoint");
+        assert_ne!(
+            through_service(&client, &format!("{NODE}:30082"), &remote),
+            *own,
+            "the same by the node's port"
+        );
+    }
+    for pod in [0, 2] {
+        let client = bind(&world.pods[pod], "0.0.0.0:0");
+        for service in ["172.20.0.2:80", "172.20.0.4:80", "172.20.0.4:80"] {
+            assert_eq!(through_service(&client, service, &local), pods[pod], "an endpoint on this node");
+        }
+    }
+    let hairpin = through_service(&bind(&world.pods[1], "0.0.0.0:0"), "172.20.0.2:80", &local);
+    assert_ne!(hairpin, pods[1], "who reaches itself must see somebody else");
+    assert_eq!(through_service(&bind(&world.node, "0.0.0.0:0"), "172.20.0.1:80", &remote), NODE);
+
+    // NodePort from outside, to a pod on another ENI than the one it came in by, if there is another.
+    for client_address in [COVERED, INTERNET] {
+        let client = bind(&world.router, &format!("{client_address}:0"));
+        let masqueraded = through_service(&client, &format!("{NODE}:30080"), &local);
+        assert_ne!(masqueraded, client_address, "externalTrafficPolicy: Cluster");
+        let kept = through_service(&client, &format!("{NODE}:30081"), &local);
+        assert_eq!(kept, client_address, "externalTrafficPolicy: Local");
+    }
+    // And to an endpoint elsewhere: in by the primary ENI and out again.
+    let client = bind(&world.router, &format!("{INTERNET}:0"));
+    assert_eq!(through_service(&client, &format!("{NODE}:30082"), &remote), NODE);
+    assert_eq!(seen(world, 1, INTERNET), NODE, "and the internet still sees the node");
+    a_service_without_endpoints_is_refused(world);
+}
+
+fn a_service_without_endpoints_is_refused(world: &World) {
+    // Not the pod that has just reached itself: Linux tells it of a shorter way, and then nothing else for a second.
+    let client = bind(&world.pods[0], "0.0.0.0:0");
+    client.connect("172.20.0.5:80").unwrap();
+    client.send(b"ping").unwrap();
+    let refused = client.recv(&mut [0; 8]).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
+}
+
+fn beside_kube_proxy(case: Case) {
+    let world = case.world();
+    let _proxy = case.start(&world);
+    services_work(&world, case.pods());
+    if !case.block {
+        let dropped = world.router.exec("nft list table ip vpc");
+        let counts = dropped.lines().filter(|line| line.contains("counter packets 0 ")).count();
+        assert_eq!(counts, 2, "nothing left by the wrong ENI: {dropped}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn services_of_kube_proxy_in_iptables_mode_work_beside_translation() {
+    CASES.into_iter().filter(|case| !case.nftables).for_each(beside_kube_proxy);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn services_of_kube_proxy_in_nftables_mode_work_beside_translation() {
+    CASES.into_iter().filter(|case| case.nftables).for_each(beside_kube_proxy);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_masquerader_that_covers_pods_is_found_and_kube_proxy_is_not_one() {
+    for case in CASES {
+        let world = case.world();
+        let _proxy = case.start(&world);
+        let found = || {
+            let mut nft = spur_datapath::nft::Nft::open_in(&world.node.ns).unwrap();
+            nft.masqueraders("spur", &case.wanted().nat.local).unwrap().len()
+        };
+        assert_eq!(found(), 0, "{case:?}");
+        world.node.exec("iptables-nft -t nat -A POSTROUTING ! -d 10.0.0.0/8 -j MASQUERADE");
+        assert_eq!(found(), 1, "{case:?}");
+    }
+}
