@@ -9,7 +9,7 @@ use spur_datapath::node::{NodePlan, NodeWanted};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::matrix::{COVERED, Flow, INTERNET, NODE, bind, through_service};
+use support::matrix::{COVERED, Flow, INTERNET, NODE, bind, listen, through_service};
 use support::proxy::{CASES, Case, KubeProxy, cluster};
 use support::world::{World, net};
 
@@ -37,7 +37,12 @@ fn flows_live_on_while_kube_proxy_writes_all_its_rules_anew() {
     for case in CASES {
         let mut world = case.world();
         let proxy = KubeProxy::start(case, &world);
-        let mut flows = [Flow::open(&world, 1, INTERNET), Flow::open(&world, 1, COVERED)];
+        let service = listen(&world.pods[1]);
+        let mut flows = [
+            Flow::open(&world, 1, INTERNET),
+            Flow::open(&world, 1, COVERED),
+            Flow::through(&world.router, &format!("{NODE}:30081"), &service),
+        ];
         let local = bind(&world.pods[1], "0.0.0.0:7777");
         let client = bind(&world.router, &format!("{INTERNET}:0"));
         let stop = AtomicBool::new(false);

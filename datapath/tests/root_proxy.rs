@@ -7,7 +7,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use support::matrix::{COVERED, INTERNET, NODE, bind, seen, through_service};
+use support::matrix::{COVERED, Flow, INTERNET, NODE, bind, listen, seen, through_service};
 use support::proxy::{CASES, Case, version};
 use support::world::World;
 
@@ -38,15 +38,21 @@ fn services_work(world: &World, pods: [&str; 3]) {
             "the same by the node's port"
         );
     }
+    let listener = listen(&world.pods[1]);
     for pod in [0, 2] {
         let client = bind(&world.pods[pod], "0.0.0.0:0");
-        for service in ["172.20.0.2:80", "172.20.0.4:80", "172.20.0.4:80"] {
+        for service in ["172.20.0.2:80", "172.20.0.4:80", "172.20.0.4:80", &format!("{NODE}:30081")] {
             assert_eq!(through_service(&client, service, &local), pods[pod], "an endpoint on this node");
+            assert_eq!(Flow::through(&world.pods[pod], service, &listener).seen, pods[pod], "and by TCP");
         }
     }
     let hairpin = through_service(&bind(&world.pods[1], "0.0.0.0:0"), "172.20.0.2:80", &local);
     assert_ne!(hairpin, pods[1], "who reaches itself must see somebody else");
-    assert_eq!(through_service(&bind(&world.node, "0.0.0.0:0"), "172.20.0.1:80", &remote), NODE);
+    let host = bind(&world.node, "0.0.0.0:0");
+    assert_eq!(through_service(&host, "172.20.0.1:80", &remote), NODE);
+    for service in ["172.20.0.2:80", &format!("{NODE}:30080"), &format!("{NODE}:30081")] {
+        assert_eq!(through_service(&host, service, &local), NODE, "the node itself");
+    }
 
     // NodePort from outside, to a pod on another ENI than the one it came in by, if there is another.
     for client_address in [COVERED, INTERNET] {
@@ -55,6 +61,9 @@ fn services_work(world: &World, pods: [&str; 3]) {
         assert_ne!(masqueraded, client_address, "externalTrafficPolicy: Cluster");
         let kept = through_service(&client, &format!("{NODE}:30081"), &local);
         assert_eq!(kept, client_address, "externalTrafficPolicy: Local");
+    }
+    for service in ["30080", "30081"] {
+        Flow::through(&world.router, &format!("{NODE}:{service}"), &listener).works();
     }
     // And to an endpoint elsewhere: in by the primary ENI and out again.
     let client = bind(&world.router, &format!("{INTERNET}:0"));

@@ -73,6 +73,11 @@ pub(crate) fn bind(ns: &TestNs, address: &str) -> UdpSocket {
     socket
 }
 
+/// The TCP side of an endpoint.
+pub(crate) fn listen(ns: &TestNs) -> TcpListener {
+    ns.ns.run(|| TcpListener::bind("0.0.0.0:7777")).unwrap().unwrap()
+}
+
 /// Asks a service from a socket; who the endpoint saw.
 pub(crate) fn through_service(client: &UdpSocket, service: &str, endpoint: &UdpSocket) -> String {
     client.send_to(b"ping", service).unwrap();
@@ -111,28 +116,34 @@ pub(crate) fn block_world() -> World {
 
 /// A TCP connection between two sockets that are asked, one after the other, whether it still works.
 pub(crate) struct Flow {
-    pod: TcpStream,
-    outside: TcpStream,
+    client: TcpStream,
+    server: TcpStream,
     pub(crate) seen: String,
 }
 
 impl Flow {
     pub(crate) fn open(world: &World, pod: usize, target: &str) -> Self {
         let listener = world.router.ns.run(|| TcpListener::bind(format!("{target}:0"))).unwrap().unwrap();
-        let address = listener.local_addr().unwrap();
-        let pod = world.pods[pod].ns.run(move || TcpStream::connect(address)).unwrap().unwrap();
-        let (outside, peer) = listener.accept().unwrap();
-        for stream in [&pod, &outside] {
+        Self::through(&world.pods[pod], &listener.local_addr().unwrap().to_string(), &listener)
+    }
+
+    /// From a namespace to an address that leads to the listener.
+    pub(crate) fn through(client: &TestNs, service: &str, listener: &TcpListener) -> Self {
+        let address = service.parse().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(3));
+        let client = client.ns.run(connect).unwrap().unwrap_or_else(|error| panic!("{service}: {error}"));
+        let (server, peer) = listener.accept().unwrap();
+        for stream in [&client, &server] {
             stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         }
-        Self { pod, outside, seen: peer.ip().to_string() }
+        Self { client, server, seen: peer.ip().to_string() }
     }
 
     pub(crate) fn works(&mut self) {
         let mut byte = [0];
-        self.pod.write_all(b"a").unwrap();
-        self.outside.read_exact(&mut byte).unwrap();
-        self.outside.write_all(b"b").unwrap();
-        self.pod.read_exact(&mut byte).unwrap();
+        self.client.write_all(b"a").unwrap();
+        self.server.read_exact(&mut byte).unwrap();
+        self.server.write_all(b"b").unwrap();
+        self.client.read_exact(&mut byte).unwrap();
     }
 }

@@ -146,11 +146,12 @@ impl KubeProxy {
         self.wait(world, done);
     }
 
-    pub(crate) fn wait(&self, world: &World, done: impl Fn(&str) -> bool) {
-        let end = Instant::now() + Duration::from_secs(20);
+    pub(crate) fn wait(&mut self, world: &World, done: impl Fn(&str) -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
         while !done(&self.case.rules(&world.node)) {
+            let waits = Instant::now() < end && self.process.try_wait().unwrap().is_none();
             let log = || fs::read_to_string(&self.log).unwrap();
-            assert!(Instant::now() < end, "{:?}: kube-proxy does not write its rules; {}", self.case, log());
+            assert!(waits, "{:?}: kube-proxy does not write its rules; {}", self.case, log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -168,7 +169,7 @@ impl Drop for KubeProxy {
 /// The cluster that was captured, whose local endpoint is this pod.
 pub(crate) fn cluster(endpoint: &str) -> Value {
     let affinity = json!({ "sessionAffinity": "ClientIP", "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 10800 } } });
-    let node_port = |port: u16, policy: &str| json!({ "type": "NodePort", "externalTrafficPolicy": policy, "ports": [{ "protocol": "UDP", "port": 80, "nodePort": port }] });
+    let node_port = |port: u16, policy: &str| json!({ "type": "NodePort", "externalTrafficPolicy": policy, "ports": ports(port) });
     let services = [
         ("remote", "172.20.0.1", node_port(30082, "Cluster"), Some((COVERED, "other"))),
         ("local", "172.20.0.2", node_port(30080, "Cluster"), Some((endpoint, "node"))),
@@ -189,10 +190,16 @@ pub(crate) fn cluster(endpoint: &str) -> Value {
     Value::Array(objects)
 }
 
-/// A service of a UDP port; `more` of its specification replaces what is usual.
+/// Of a service; 0 is no port of the node.
+fn ports(node_port: u16) -> Value {
+    let port = |name: &str, protocol: &str| json!({ "name": name, "protocol": protocol, "port": 80, "nodePort": node_port });
+    json!([port("udp", "UDP"), port("tcp", "TCP")])
+}
+
+/// A service of a UDP and a TCP port; `more` of its specification replaces what is usual.
 fn service(name: &str, address: &str, more: &Value) -> Value {
     let mut spec = json!({ "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"],
-        "internalTrafficPolicy": "Cluster", "sessionAffinity": "None", "ports": [{ "protocol": "UDP", "port": 80 }] });
+        "internalTrafficPolicy": "Cluster", "sessionAffinity": "None", "ports": ports(0) });
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let metadata = json!({ "name": name, "namespace": "default" });
     json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec })
@@ -202,6 +209,6 @@ fn slice(service: &str, address: &str, node: &str) -> Value {
     let metadata = json!({ "name": service, "namespace": "default", "labels": { "kubernetes.io/service-name": service } });
     let conditions = json!({ "ready": true, "serving": true, "terminating": false });
     json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, "addressType": "IPv4",
-        "ports": [{ "name": "", "protocol": "UDP", "port": 7777 }],
+        "ports": [{ "name": "udp", "protocol": "UDP", "port": 7777 }, { "name": "tcp", "protocol": "TCP", "port": 7777 }],
         "endpoints": [{ "addresses": [address], "nodeName": node, "conditions": conditions }] })
 }
