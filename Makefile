@@ -63,8 +63,8 @@ bench: build agent ## Spur beside ptp + host-local and beside rules per pod: wri
 	@ln -f $(SPUR_BIN)/{spur,vpcsim} $(CARGO_TARGET_DIR)/release/spur-ipamd $(BENCH_BIN)/
 	@SPUR_BIN=$(BENCH_BIN) $(CARGO_TARGET_DIR)/debug/spur-bench --out docs
 
-torture: build ## Kill agents and plugins under churn and faults, and compare all views: ROUNDS=120 SEED=… FIRST=1
-	@$(SPUR_BIN)/spur-torture --rounds $(ROUNDS) --first $(FIRST) $(if $(filter-out file,$(origin SEED)),--seed $(SEED))
+torture: build ## Kill agents, plugins and controller under churn and faults, and compare all views: MODE=eni|vpcRoute|mixed ROUNDS=120 SEED=… FIRST=1
+	@$(SPUR_BIN)/spur-torture --mode $(MODE) --rounds $(ROUNDS) --first $(FIRST) $(if $(filter-out file,$(origin SEED)),--seed $(SEED))
 
 test: unit replay root witness localstack ## Everything, root and LocalStack included
 	@echo "all tests passed"

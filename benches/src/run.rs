@@ -160,6 +160,7 @@ fn in_place(plan: &Plan, progress: &Progress, measure: impl FnOnce(&Place<'_>) -
         name: prefix.clone(),
         nodes: 2,
         modes: Vec::new(),
+        spares: 0,
         instance_type: plan.instance_type.to_owned(),
         pool: pool(plan).into(),
         cni: BTreeMap::new(),

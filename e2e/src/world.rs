@@ -9,7 +9,7 @@ mod spec;
 
 pub use controller::{CONTROLLER, POD_CIDR};
 pub use node::Node;
-pub use spec::{MANAGED_TABLES, NodeMode, WorldSpec};
+pub use spec::{MANAGED_TABLES, Mode, NodeMode, WorldSpec};
 
 use crate::cloud::CloudView;
 use crate::http;
@@ -69,6 +69,8 @@ pub struct World {
     pub internet: NetNs,
     /// The internet host's address.
     pub internet_address: IpAddr,
+    /// Machines that can be on the controller's list without an agent.
+    pub spares: Vec<Machine>,
     /// A host in a subnet whose route table nobody manages, if the world has a controller.
     pub outside: Option<Host>,
     endpoint: String,
@@ -82,6 +84,15 @@ pub struct World {
     // Last, so that nodes end before the world below them.
     vpcsim: Option<Daemon>,
     dir: TempDir,
+}
+
+/// A machine of the VPC that the controller may be told of.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// Its instance.
+    pub instance_id: String,
 }
 
 /// A machine of the VPC that is no node.
@@ -109,7 +120,8 @@ impl World {
         let line = vpcsim.first_line(WORLD_TIMEOUT)?;
         let mut ready: Ready =
             serde_json::from_str(&line).with_context(|| format!("read what vpcsim printed: {line}"))?;
-        let others = ready.nodes.split_off(ready.nodes.len().min(spec.nodes as usize));
+        let mut spares = ready.nodes.split_off(ready.nodes.len().min(spec.nodes as usize));
+        let others = spares.split_off(spares.len().min(spec.spares as usize));
         let host = |other: NodeReady| -> Result<Host> {
             Ok(Host { netns: open(&other.netns)?, address: other.primary_address })
         };
@@ -118,6 +130,10 @@ impl World {
             nodes.map(|(index, node)| Node::new(node, spec.mode(index), dir.path())).collect();
         Ok(Self {
             nodes: nodes?,
+            spares: spares
+                .into_iter()
+                .map(|spare| Machine { name: spare.name, instance_id: spare.instance_id })
+                .collect(),
             outside: others.into_iter().next().map(host).transpose()?,
             internet: open(&ready.internet.netns)?,
             internet_address: ready.internet.address,

@@ -1,10 +1,11 @@
-//! `make torture`: kills agents and plugins with SIGKILL at random instants, thousands of times, under pods that come and go and a cloud with faults, and
+//! `make torture`: kills agents, plugins and the controller with SIGKILL at random instants, thousands of times, under pods that come and go and a cloud with faults, and
 //! compares after each round what store, kernel, cloud and pods say.
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use spur_e2e::torture::Torture;
+use spur_e2e::world::Mode;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,9 +23,9 @@ struct Arguments {
     /// The number of the first round: a later one replays a part of a longer run.
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Nodes.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
-    nodes: u32,
+    /// Where the pods of the two nodes get their addresses from.
+    #[arg(long, value_enum, default_value_t = Mode::Eni)]
+    mode: Mode,
 }
 
 fn main() -> ExitCode {
@@ -47,7 +48,7 @@ fn torture(arguments: &Arguments) -> Result<()> {
     println!("seed {seed}, rounds {} to {}", arguments.first, arguments.first + arguments.rounds - 1);
     let run = Torture {
         name: format!("torture-{}", std::process::id()),
-        nodes: arguments.nodes,
+        modes: arguments.mode.of_nodes().iter().copied().cycle().take(2).collect(),
         seed,
         first: arguments.first,
         rounds: arguments.rounds,

@@ -20,9 +20,9 @@ pub fn kill_agents(stage: &Stage<'_>, node: usize) -> Result<()> {
     let mut dice = Dice::of(stage.seed, &[stage.round, node as u64, 100]);
     let plan = &stage.plan;
     while !stage.over.load(Ordering::Relaxed) {
-        sleep(stage, dice.millis(plan.agent_lives.0, plan.agent_lives.1));
+        stage.sleep(dice.millis(plan.agent_lives.0, plan.agent_lives.1));
         kill(stage, node)?;
-        sleep(stage, dice.millis(plan.agent_away.0, plan.agent_away.1));
+        stage.sleep(dice.millis(plan.agent_away.0, plan.agent_away.1));
         stage.world.launch_agent(node)?;
     }
     Ok(())
@@ -51,7 +51,7 @@ pub fn disturb(stage: &Stage<'_>) -> Result<()> {
     stage.world.set_faults(&stage.plan.faults).context("set the round's faults")?;
     let mut vanish = stage.plan.vanish;
     while !stage.over.load(Ordering::Relaxed) {
-        sleep(stage, dice.millis(300, 1500));
+        stage.sleep(dice.millis(300, 1500));
         let node = dice.below(stage.sites.len());
         if vanish && dice.chance(50) {
             vanish = !let_vanish(stage, node, &mut dice)?;
@@ -115,12 +115,4 @@ fn let_vanish(stage: &Stage<'_>, node: usize, dice: &mut Dice) -> Result<bool> {
     std::thread::sleep(SIGHT);
     Tally::count(&stage.tally.vanished);
     Ok(true)
-}
-
-/// Sleeps, but not beyond the end of the churn.
-fn sleep(stage: &Stage<'_>, time: Duration) {
-    let deadline = Instant::now() + time;
-    while Instant::now() < deadline && !stage.over.load(Ordering::Relaxed) {
-        std::thread::sleep(deadline.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
-    }
 }

@@ -25,6 +25,9 @@ pub fn keep(world: &World, seed: u64) -> Result<String> {
     let dir = dir.context("make a directory")?.keep();
     copy(&world.dir().join("journal.log"), &dir);
     copy(&world.dir().join("vpcsim.log"), &dir);
+    for file in ["controller.log", "nodes.yaml", "state/status.json"] {
+        copy(&world.dir().join("controller").join(file), &dir);
+    }
     for path in ["record", "state", "faults"] {
         if let Ok(shown) = world.inspect(path) {
             write(&dir.join(format!("{path}.json")), &format!("{shown:#}"));

@@ -1,9 +1,10 @@
-//! Torture: a VPC with faults, agents and plugins that are killed at any instant, pods that come and go meanwhile; and after each round the question
-//! whether anything was lost, doubled, leaked or cut off.
+//! Torture: a VPC with faults, agents, plugins and a controller that are killed at any instant, pods that come and go meanwhile; and after each
+//! round the question whether anything was lost, doubled, leaked or cut off.
 //!
-//! A round: faults are switched on, workers add and delete pods on every node while agents and plugins die of SIGKILL (`churn`, `chaos`). Then
-//! everything is left in peace: faults off, a fresh agent, GC once. Within a bounded time the four views must agree (`views`, `verdict`): the agent's
-//! store, the kernel, the cloud, the pods. Two pods and their flows live as long as the run (`flows`).
+//! A round: faults are switched on, workers add and delete pods on every node while agents and plugins die of SIGKILL (`churn`, `chaos`), and with
+//! them the controller, whose list of nodes changes all the time (`tables`). Then everything is left in peace: faults off, a fresh agent, GC once.
+//! Within a bounded time the views must agree (`views`, `verdict`): the agent's store, the kernel, the cloud with its route tables, the pods. Two
+//! pods and their flows live as long as the run (`flows`).
 //!
 //! The schedule comes from the seed alone (`dice`, `plan`); how it falls together with the work of processes does not. A failing round
 //! is tried again with the same seed, and says all it knows (`evidence`).
@@ -16,11 +17,12 @@ pub mod flows;
 pub mod plan;
 pub mod rest;
 pub mod stage;
+pub mod tables;
 pub mod verdict;
 pub mod views;
 
 use crate::runtime::Pod;
-use crate::world::{World, WorldSpec};
+use crate::world::{Node, NodeMode, World, WorldSpec};
 use anyhow::{Context, Result, bail, ensure};
 use churn::{Crew, Worker};
 use flows::Flow;
@@ -41,8 +43,8 @@ const WORKERS: usize = 3;
 pub struct Torture {
     /// Prefix of the world's namespaces.
     pub name: String,
-    /// Nodes.
-    pub nodes: u32,
+    /// The modes of its nodes.
+    pub modes: Vec<NodeMode>,
     /// The seed.
     pub seed: u64,
     /// The first round; later ones replay the end of a longer run.
@@ -71,15 +73,23 @@ impl Torture {
             ("shrinkDelaySeconds", "1"),
         ];
         let agent = [("addWaitSeconds", "3"), ("reconcileSeconds", "10"), ("settleSeconds", "3")];
+        // As many deletes as there is to do: what holds the controller back from more is tried elsewhere, and a round shall end.
+        let controller = [
+            ("reconcileSeconds", "10"),
+            ("settleSeconds", "3"),
+            ("cooldownSeconds", "3"),
+            ("allowDeletes", "1000"),
+        ];
         WorldSpec {
             name: self.name.clone(),
-            nodes: self.nodes,
-            modes: Vec::new(),
+            nodes: u32::try_from(self.modes.len()).unwrap_or(u32::MAX),
+            modes: self.modes.clone(),
+            spares: if self.modes.contains(&NodeMode::VpcRoute) { tables::SPARES } else { 0 },
             instance_type: "m5.large".to_owned(),
             pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
             cni: BTreeMap::new(),
             agent: agent.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
-            controller: BTreeMap::new(),
+            controller: controller.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
         }
     }
 
@@ -102,10 +112,13 @@ impl Torture {
 
     fn rounds(&self, world: &World, say: &dyn Fn(&str), go_on: &dyn Fn() -> Result<()>) -> Result<Survived> {
         let mut stage = Stage::new(world, self.seed).context("write a journal")?;
+        if world.has_controller() {
+            world.start_controller()?;
+        }
         for node in 0..world.nodes.len() {
             world.launch_agent(node)?;
         }
-        world.nodes.iter().try_for_each(crate::world::Node::wait_ready)?;
+        world.nodes.iter().try_for_each(Node::wait_ready)?;
         let anchors = anchors(&stage)?;
         let flows = flows_between(&anchors)?;
         let mut crews: Vec<Vec<Crew>> =
@@ -182,6 +195,10 @@ fn flows_between(anchors: &[(usize, Pod)]) -> Result<Vec<Flow>> {
 fn churn(stage: &Stage<'_>, crews: &mut [Vec<Crew>]) -> Result<()> {
     std::thread::scope(|scope| {
         let mut threads = vec![scope.spawn(|| chaos::disturb(stage))];
+        if stage.world.has_controller() {
+            threads.push(scope.spawn(|| tables::kill_controllers(stage)));
+            threads.push(scope.spawn(|| tables::change_list(stage)));
+        }
         for (node, crew) in crews.iter_mut().enumerate() {
             threads.push(scope.spawn(move || chaos::kill_agents(stage, node)));
             for (number, crew) in crew.iter_mut().enumerate() {

@@ -56,13 +56,16 @@ impl RoundPlan {
     }
 }
 
-const WRITES: [&str; 4] = [
+const WRITES: [&str; 7] = [
     "CreateNetworkInterface",
     "AttachNetworkInterface",
     "AssignPrivateIpAddresses",
     "UnassignPrivateIpAddresses",
+    "CreateRoute",
+    "ReplaceRoute",
+    "ModifyNetworkInterfaceAttribute",
 ];
-const REMOVALS: [&str; 2] = ["DetachNetworkInterface", "DeleteNetworkInterface"];
+const REMOVALS: [&str; 3] = ["DetachNetworkInterface", "DeleteNetworkInterface", "DeleteRoute"];
 
 /// One fault. What EC2 refuses for long is absent on purpose: an agent waits then for minutes, and a round shall end.
 fn fault(dice: &mut Dice, number: usize) -> Value {

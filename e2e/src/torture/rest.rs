@@ -4,10 +4,12 @@ use super::STOCK;
 use super::chaos;
 use super::churn::Crew;
 use super::stage::Stage;
+use super::tables;
 use super::verdict::{self, Live};
 use super::views::{KernelView, PodView, StoreView, spool};
 use crate::runtime::Pod;
 use crate::traffic::{Echo, ask};
+use crate::world::{Node, NodeMode};
 use anyhow::{Context, Result, ensure};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -50,12 +52,15 @@ fn live(pod: &Pod) -> Result<Live> {
 /// When something does not come to rest, or the harness itself fails; other differences are complaints.
 pub fn settle(stage: &Stage<'_>, anchors: &[(usize, Pod)], crews: &[Vec<Crew>]) -> Result<()> {
     let begin = Instant::now();
+    if stage.world.has_controller() {
+        tables::restart(stage, Duration::ZERO)?;
+    }
     for node in 0..stage.sites.len() {
         // A fresh agent: what the one before it had learnt to wait for is no matter here.
         chaos::kill(stage, node)?;
         stage.world.launch_agent(node)?;
     }
-    stage.world.nodes.iter().try_for_each(crate::world::Node::wait_ready)?;
+    stage.world.nodes.iter().try_for_each(Node::wait_ready)?;
     let census = Census::take(anchors, crews)?;
     verdict::doubled(&census.live).into_iter().for_each(|line| stage.complain(line));
     pods(stage, &census)?;
@@ -70,11 +75,12 @@ pub fn settle(stage: &Stage<'_>, anchors: &[(usize, Pod)], crews: &[Vec<Crew>]) 
     for (node, live) in census.live.iter().enumerate() {
         chaos::kill(stage, node)?;
         let at = &stage.world.nodes[node];
-        let enis = stage.world.cloud()?.nodes.remove(&at.name).unwrap_or_default();
-        complain(stage, node, verdict::store(&StoreView::take(at)?, live, &enis));
+        let cloud = tables::with_blocks(stage.world, stage.world.cloud()?)?;
+        let enis = cloud.nodes.get(&at.name).map(Vec::as_slice).unwrap_or_default();
+        complain(stage, node, verdict::store(&StoreView::take(at)?, live, enis));
         stage.world.launch_agent(node)?;
     }
-    stage.world.nodes.iter().try_for_each(crate::world::Node::wait_ready)
+    stage.world.nodes.iter().try_for_each(Node::wait_ready)
 }
 
 fn complain(stage: &Stage<'_>, node: usize, lines: Vec<String>) {
@@ -143,10 +149,14 @@ fn agree(stage: &Stage<'_>, census: &Census<'_>, begin: Instant) -> Result<()> {
 
 fn differences(stage: &Stage<'_>, census: &Census<'_>) -> Result<Vec<String>> {
     let cloud = stage.world.cloud()?;
-    let nodes = stage.world.nodes.iter().map(|node| node.name.clone());
-    let by_name: Vec<_> = nodes.zip(census.live.iter().cloned()).collect();
-    let mut lines = verdict::cloud(&cloud, &by_name, STOCK as usize);
-    for (node, (name, live)) in stage.world.nodes.iter().zip(&by_name) {
+    let mut lines =
+        if stage.world.has_controller() { tables::differences(stage, &cloud)? } else { Vec::new() };
+    let cloud = tables::with_blocks(stage.world, cloud)?;
+    let stock = |node: &Node| (node.mode == NodeMode::Eni).then_some(STOCK as usize);
+    let nodes = stage.world.nodes.iter().zip(&census.live);
+    let by_name: Vec<_> = nodes.map(|(node, live)| (node.name.clone(), live.clone(), stock(node))).collect();
+    lines.extend(verdict::cloud(&cloud, &by_name));
+    for (node, (name, live, _)) in stage.world.nodes.iter().zip(&by_name) {
         let enis = cloud.nodes.get(name).map(Vec::as_slice).unwrap_or_default();
         let mut found = verdict::kernel(&KernelView::take(&node.netns)?, live, enis);
         match StoreView::take(node) {

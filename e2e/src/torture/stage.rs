@@ -2,12 +2,12 @@
 
 use super::plan::RoundPlan;
 use crate::world::World;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Lines of the journal that are shown when something is wrong; all of them are in its file.
 const TAIL: usize = 40;
@@ -29,6 +29,7 @@ pub struct Stage<'a> {
     pub tally: Tally,
     /// The round's churn is over.
     pub over: AtomicBool,
+    listed: Mutex<BTreeSet<usize>>,
     begin: Instant,
     journal: Mutex<Journal>,
     wrong: Mutex<Vec<String>>,
@@ -62,6 +63,10 @@ pub struct Tally {
     pub plugin_kills: AtomicU64,
     /// Agents that died of SIGKILL.
     pub agent_kills: AtomicU64,
+    /// Controllers that died of SIGKILL.
+    pub controller_kills: AtomicU64,
+    /// Lists that the controller was given.
+    pub lists: AtomicU64,
     /// ENIs that vanished.
     pub vanished: AtomicU64,
     /// Pods that were forgotten without a DEL.
@@ -89,10 +94,25 @@ impl<'a> Stage<'a> {
             plan: RoundPlan::draw(seed, 0),
             tally: Tally::default(),
             over: AtomicBool::new(false),
+            listed: Mutex::default(),
             begin: Instant::now(),
             journal: Mutex::new(Journal { tail: VecDeque::new(), file }),
             wrong: Mutex::default(),
         })
+    }
+
+    /// Spare machines on the controller's list.
+    pub fn listed(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        lock(&self.listed)
+    }
+
+    /// Sleeps, but not beyond the end of the churn.
+    pub fn sleep(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline && !self.over.load(Ordering::Relaxed) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
     }
 
     /// Writes what happened into the journal.
@@ -152,9 +172,10 @@ impl Tally {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Kills so far, of agents and plugins.
+    /// Kills so far, of agents, plugins and controllers.
     pub fn kills(&self) -> u64 {
-        self.agent_kills.load(Ordering::Relaxed) + self.plugin_kills.load(Ordering::Relaxed)
+        let kills = [&self.agent_kills, &self.plugin_kills, &self.controller_kills];
+        kills.into_iter().map(|kills| kills.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -163,10 +184,12 @@ impl std::fmt::Display for Tally {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
-            "{} kills ({} of agents, {} of plugins); {} ADDs, {} refused; {} DELs; {} CHECKs; {} GCs; {} ENIs vanished; {} pods forgotten",
+            "{} kills ({} of agents, {} of plugins, {} of controllers); {} lists of nodes; {} ADDs, {} refused; {} DELs; {} CHECKs; {} GCs; {} ENIs vanished; {} pods forgotten",
             self.kills(),
             of(&self.agent_kills),
             of(&self.plugin_kills),
+            of(&self.controller_kills),
+            of(&self.lists),
             of(&self.adds),
             of(&self.refused),
             of(&self.dels),

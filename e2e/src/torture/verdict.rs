@@ -5,6 +5,8 @@
 
 use super::views::{KernelView, PodView, StoreView};
 use crate::cloud::{AttachedEni, CloudView};
+use crate::routes::Route;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -113,11 +115,12 @@ fn differences<T: Ord + std::fmt::Debug>(
     line("leaked", leaked).into_iter().chain(line("lost", lost)).collect()
 }
 
-/// The cloud against the pods: every address on an ENI of its own node, no ENI without a node, no more addresses than the stock may have.
+/// The cloud against the pods: every address on an ENI of its own node, no ENI without a node, no more addresses than the node's stock may have,
+/// where it has one.
 #[must_use]
-pub fn cloud(view: &CloudView, nodes: &[(String, Vec<Live>)], stock: usize) -> Vec<String> {
+pub fn cloud(view: &CloudView, nodes: &[(String, Vec<Live>, Option<usize>)]) -> Vec<String> {
     let mut lines = Vec::new();
-    for (node, live) in nodes {
+    for (node, live, stock) in nodes {
         let enis = view.nodes.get(node).map(Vec::as_slice).unwrap_or_default();
         for pod in live {
             let owners = enis.iter().filter(|eni| eni.addresses.contains(&pod.address)).count();
@@ -126,14 +129,59 @@ pub fn cloud(view: &CloudView, nodes: &[(String, Vec<Live>)], stock: usize) -> V
             }
         }
         let assigned: usize = enis.iter().map(|eni| eni.addresses.len()).sum();
-        if assigned > live.len() + stock {
+        if let Some(stock) = stock.filter(|stock| assigned > live.len() + stock) {
+            let pods = live.len();
             lines.push(format!(
-                "leaked: {node} has {assigned} addresses for {} pods and a stock of {stock}",
-                live.len()
+                "leaked: {node} has {assigned} addresses for {pods} pods and a stock of {stock}"
             ));
         }
     }
     lines.extend(view.unattached.iter().map(|eni| format!("leaked: {eni} is attached to nothing")));
+    lines
+}
+
+/// A machine that every table must lead a block to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its primary ENI.
+    pub eni: String,
+}
+
+/// Routes to pods, by table: one to each machine, active, the same in every table, and no other.
+#[must_use]
+pub fn routes(tables: &[(&str, Vec<Route>)], targets: &[Target]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut blocks: BTreeMap<&str, BTreeSet<IpNet>> = BTreeMap::new();
+    for (table, routes) in tables {
+        for target in targets {
+            let led: Vec<_> = routes.iter().filter(|route| route.target == target.eni).collect();
+            if led.len() != 1 || led[0].state != "active" {
+                lines.push(format!("{} has {led:?} in {table}; it needs one active route", target.name));
+            }
+            blocks.entry(&target.name).or_default().extend(led.iter().map(|route| route.destination));
+        }
+        let known = |route: &&Route| targets.iter().any(|target| target.eni == route.target);
+        let others = routes.iter().filter(|route| !known(route));
+        lines.extend(
+            others.map(|route| format!("leaked: {table} leads {} to {}", route.destination, route.target)),
+        );
+    }
+    let several = blocks.iter().filter(|(_, blocks)| blocks.len() > 1);
+    lines.extend(
+        several.map(|(name, blocks)| format!("doubled: {name} has other blocks by table: {blocks:?}")),
+    );
+    lines
+}
+
+/// Every machine has a grant that says ready, and nobody else has one.
+#[must_use]
+pub fn grants(grants: &BTreeMap<String, bool>, targets: &[Target]) -> Vec<String> {
+    let wanted: BTreeSet<&String> = targets.iter().map(|target| &target.name).collect();
+    let mut lines = differences("grants", &grants.keys().collect(), &wanted);
+    let waiting = grants.iter().filter(|(_, ready)| !**ready);
+    lines.extend(waiting.map(|(name, _)| format!("{name} is not ready by its grant")));
     lines
 }
 

@@ -5,7 +5,7 @@ use super::World;
 use super::spec::{MANAGED, NodeMode};
 use crate::process::{Daemon, binary};
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +13,9 @@ use std::sync::{MutexGuard, PoisonError};
 
 /// Where pods of `vpcRoute` nodes get their addresses from.
 pub const POD_CIDR: &str = "10.200.0.0/16";
+
+/// The list of nodes, in the controller's directory.
+const NODES: &str = "nodes.yaml";
 
 /// How the record of calls names the controller, and whoever else is no node.
 pub const CONTROLLER: &str = "operator";
@@ -24,20 +27,15 @@ impl World {
         self.controller_dir().join("grants")
     }
 
-    /// Starts the controller, with every node in `vpcRoute` mode on its list; what it has to do it does while others go on.
+    /// Starts the controller, with every node in `vpcRoute` mode on its list if there is none yet; what it has to do it does while others go on.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start_controller(&self) -> Result<()> {
         let dir = self.controller_dir();
-        std::fs::create_dir_all(&dir).context("make a directory for the controller")?;
-        let of_mode = |node: &&super::Node| node.mode == NodeMode::VpcRoute;
-        let mut nodes = String::from("nodes:\n");
-        for node in self.nodes.iter().filter(of_mode) {
-            // Writing to a String cannot fail.
-            let _ = writeln!(nodes, "- {{name: {}, instance: {}}}", node.name, node.instance_id);
+        if !dir.join(NODES).exists() {
+            self.list_nodes(&BTreeSet::new())?;
         }
-        std::fs::write(dir.join("nodes.yaml"), nodes).context("write the list of nodes")?;
         let config = dir.join("controller.yaml");
         std::fs::write(&config, self.controller_config(&dir))
             .context("write the controller's configuration")?;
@@ -52,6 +50,34 @@ impl World {
         let controller = Daemon::start("the controller", command, None, &dir.join("controller.log"))?;
         *self.controller() = Some(controller);
         Ok(())
+    }
+
+    /// Writes the controller's list: every node in `vpcRoute` mode, and these spare machines. A controller that runs takes it up by itself.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn list_nodes(&self, spares: &BTreeSet<usize>) -> Result<()> {
+        let dir = self.controller_dir();
+        std::fs::create_dir_all(&dir).context("make a directory for the controller")?;
+        let nodes = self.nodes.iter().filter(|node| node.mode == NodeMode::VpcRoute);
+        let nodes = nodes.map(|node| (&node.name, &node.instance_id));
+        let spares = spares.iter().map(|spare| &self.spares[*spare]);
+        let mut text = String::from("nodes:\n");
+        for (name, instance) in nodes.chain(spares.map(|spare| (&spare.name, &spare.instance_id))) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "- {{name: {name}, instance: {instance}}}");
+        }
+        let new = dir.join("nodes.new");
+        std::fs::write(&new, text).context("write the list of nodes")?;
+        std::fs::rename(new, dir.join(NODES)).context("put the list of nodes in its place")
+    }
+
+    /// How the controller ended, if it did by itself.
+    ///
+    /// # Errors
+    /// When none was started, or its state cannot be read.
+    pub fn controller_ended(&self) -> Result<Option<std::process::ExitStatus>> {
+        self.controller().as_mut().context("no controller runs")?.ended()
     }
 
     /// Ends the controller as a crash would.
@@ -75,7 +101,7 @@ impl World {
         let Self { region, vpc, spec, .. } = self;
         let ((key, value), dir) = (MANAGED, dir.display());
         let mut text = format!(
-            "clusterName: {}\nregion: {region}\nvpc: {vpc}\nnodesFile: {dir}/nodes.yaml\ngrantDir: {dir}/grants\n\
+            "clusterName: {}\nregion: {region}\nvpc: {vpc}\nnodesFile: {dir}/{NODES}\ngrantDir: {dir}/grants\n\
              stateDir: {dir}/state\ntables: {{tags: {{{key}: {value}}}}}\n",
             spec.name
         );

@@ -3,6 +3,7 @@
 //! With a node in `vpcRoute` mode the VPC gets route tables of its own for each subnet, a controller, and a third subnet whose table nobody
 //! manages, with a host in it that knows nothing of pods.
 
+use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
@@ -33,6 +34,30 @@ impl fmt::Display for NodeMode {
     }
 }
 
+/// Modes of the nodes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "camelCase")]
+pub enum Mode {
+    /// Pod addresses are addresses of the nodes' ENIs.
+    Eni,
+    /// Pod addresses are from blocks that the VPC's route tables lead to the nodes.
+    VpcRoute,
+    /// Some nodes so, some so.
+    Mixed,
+}
+
+impl Mode {
+    /// In order over the nodes, which alternate between two subnets: with four nodes, both modes are in both.
+    #[must_use]
+    pub const fn of_nodes(self) -> &'static [NodeMode] {
+        match self {
+            Self::Eni => &[NodeMode::Eni],
+            Self::VpcRoute => &[NodeMode::VpcRoute],
+            Self::Mixed => &[NodeMode::VpcRoute, NodeMode::Eni, NodeMode::Eni, NodeMode::VpcRoute],
+        }
+    }
+}
+
 /// What a world is made of.
 #[derive(Debug, Clone)]
 pub struct WorldSpec {
@@ -42,6 +67,8 @@ pub struct WorldSpec {
     pub nodes: u32,
     /// Modes of the nodes in order, and over again if there are more nodes; empty is `eni` for all.
     pub modes: Vec<NodeMode>,
+    /// Machines beside the nodes that can be put on the controller's list: it has routes to make and to remove for them.
+    pub spares: u32,
     /// Instance type of the nodes.
     pub instance_type: String,
     /// Pool settings of the agents, as lines of YAML below `pool:`.
@@ -87,10 +114,12 @@ impl WorldSpec {
             );
         }
         text.push_str("nodes:\n");
-        for number in 1..=self.nodes {
+        let nodes =
+            (1..=self.nodes).map(|number| (format!("node-{number}"), number, self.instance_type.as_str()));
+        let spares = (1..=self.spares).map(|number| (format!("spare-{number}"), number, "t3.nano"));
+        for (name, number, instance_type) in nodes.chain(spares) {
             let subnet = if number % 2 == 1 { "a" } else { "b" };
-            let _ =
-                writeln!(text, "- {{name: node-{number}, type: {}, subnet: {subnet}}}", self.instance_type);
+            let _ = writeln!(text, "- {{name: {name}, type: {instance_type}, subnet: {subnet}}}");
         }
         if self.has_controller() {
             text.push_str("- {name: outside, type: t3.nano, subnet: c}\n");

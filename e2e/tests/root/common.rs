@@ -18,6 +18,7 @@ pub(crate) fn quick_spec(name: &str, nodes: u32) -> WorldSpec {
         name: format!("t{}-{name}", std::process::id()),
         nodes,
         modes: Vec::new(),
+        spares: 0,
         instance_type: "m5.large".to_owned(),
         cni: BTreeMap::new(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),

@@ -1,13 +1,23 @@
 //! A short torture with a fixed seed; `make torture` runs long ones with seeds of its own choice.
 
 use spur_e2e::torture::Torture;
+use spur_e2e::world::NodeMode;
 
 #[test]
 #[ignore = "needs root"]
 fn killed_agents_and_plugins_lose_double_leak_and_cut_off_nothing() {
-    let run =
-        Torture { name: format!("t{}-tort", std::process::id()), nodes: 2, seed: 7, first: 1, rounds: 3 };
+    survive("tort", vec![NodeMode::Eni; 2], 3);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn killed_controllers_lead_no_table_astray() {
+    survive("tort-mixed", vec![NodeMode::VpcRoute, NodeMode::Eni], 2);
+}
+
+fn survive(name: &str, modes: Vec<NodeMode>, rounds: u64) {
+    let run = Torture { name: format!("t{}-{name}", std::process::id()), modes, seed: 7, first: 1, rounds };
     let survived =
         run.run(&|line| println!("{line}"), &|| Ok(())).unwrap_or_else(|error| panic!("{error:#}"));
-    assert!(survived.kills > 30, "only {}", survived.summary);
+    assert!(survived.kills > 10 * rounds, "only {}", survived.summary);
 }

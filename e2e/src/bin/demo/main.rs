@@ -7,11 +7,11 @@
 mod tables;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use spur_e2e::checks::{self, Check, Placed};
 use spur_e2e::interrupt::Interrupt;
 use spur_e2e::rest::Rest;
-use spur_e2e::world::{NodeMode, World, WorldSpec};
+use spur_e2e::world::{Mode, NodeMode, World, WorldSpec};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -22,29 +22,6 @@ const MAX_NODES: u32 = 50;
 
 /// What an IPv4 block of the controller's default size has for pods: all but the first and the last address.
 const BLOCK_ADDRESSES: u32 = 126;
-
-/// Modes of the nodes.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-#[value(rename_all = "camelCase")]
-enum Mode {
-    /// Pod addresses are addresses of the nodes' ENIs.
-    Eni,
-    /// Pod addresses are from blocks that the VPC's route tables lead to the nodes.
-    VpcRoute,
-    /// Some nodes so, some so.
-    Mixed,
-}
-
-impl Mode {
-    /// In order over the nodes, which alternate between two subnets: with four nodes, both modes are in both.
-    const fn of_nodes(self) -> &'static [NodeMode] {
-        match self {
-            Self::Eni => &[NodeMode::Eni],
-            Self::VpcRoute => &[NodeMode::VpcRoute],
-            Self::Mixed => &[NodeMode::VpcRoute, NodeMode::Eni, NodeMode::Eni, NodeMode::VpcRoute],
-        }
-    }
-}
 
 /// Shows Spur in a VPC on this machine.
 #[derive(Debug, Parser)]
@@ -144,6 +121,7 @@ fn spec(arguments: &Arguments) -> WorldSpec {
         name: arguments.name.clone(),
         nodes: arguments.nodes,
         modes: arguments.mode.of_nodes().to_vec(),
+        spares: 0,
         instance_type: arguments.instance_type.clone(),
         pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
         cni: BTreeMap::new(),

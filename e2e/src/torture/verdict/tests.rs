@@ -73,16 +73,51 @@ fn the_cloud_may_hold_what_pods_have_and_the_stock_and_nothing_else() {
         free: BTreeMap::new(),
         unattached: unattached.iter().map(|id| (*id).to_owned()).collect(),
     };
-    let nodes = [("n".to_owned(), vec![live(1), live(11)])];
-    assert_eq!(cloud(&view(enis(), &[]), &nodes, 2), Vec::<String>::new());
+    let nodes = [("n".to_owned(), vec![live(1), live(11)], Some(2))];
+    assert_eq!(cloud(&view(enis(), &[]), &nodes), Vec::<String>::new());
     for (view, words) in [
         (view(enis(), &["eni-9"]), "eni-9 is attached to nothing"),
         (view(vec![eni(0, 100, &[1, 2])], &[]), "10.0.0.11 of pod-11 is on 0 ENIs"),
         (view(vec![eni(0, 100, &[1, 2, 3, 4, 5, 11])], &[]), "has 6 addresses for 2 pods"),
     ] {
-        let lines = cloud(&view, &nodes, 2);
+        let lines = cloud(&view, &nodes);
         assert!(lines.len() == 1 && lines[0].contains(words), "{lines:?}");
     }
+}
+
+#[test]
+fn every_table_leads_one_block_to_each_listed_node_and_nothing_else() {
+    let route = |block: &str, target: &str, state: &str| Route {
+        destination: block.parse().unwrap(),
+        target: target.to_owned(),
+        state: state.to_owned(),
+    };
+    let target = |name: &str| Target { name: name.to_owned(), eni: format!("eni-{name}") };
+    let (first, second) =
+        (route("10.200.0.0/25", "eni-a", "active"), route("10.200.0.128/25", "eni-b", "active"));
+    let right = vec![first.clone(), second.clone()];
+    let targets = [target("a"), target("b")];
+    assert_eq!(routes(&[("main", right.clone()), ("b", right.clone())], &targets), Vec::<String>::new());
+    for (wrong, words) in [
+        (vec![first.clone()], "b has [] in b; it needs one active route"),
+        (vec![first.clone(), route("10.200.0.128/25", "eni-b", "blackhole")], "blackhole"),
+        (vec![first, route("10.200.1.0/25", "eni-b", "active")], "doubled: b has other blocks by table"),
+        (
+            [right.clone(), vec![route("10.200.1.0/25", "eni-c", "active")]].concat(),
+            "leaked: b leads 10.200.1.0/25 to eni-c",
+        ),
+    ] {
+        let lines = routes(&[("main", right.clone()), ("b", wrong)], &targets);
+        assert!(lines.len() == 1 && lines[0].contains(words), "no {words:?} in {lines:?}");
+    }
+    let told =
+        |names: &[(&str, bool)]| names.iter().map(|(name, ready)| ((*name).to_owned(), *ready)).collect();
+    assert_eq!(grants(&told(&[("a", true), ("b", true)]), &targets), Vec::<String>::new());
+    assert_eq!(grants(&told(&[("a", true), ("b", false)]), &targets), ["b is not ready by its grant"]);
+    assert_eq!(
+        grants(&told(&[("b", true), ("c", true)]), &targets),
+        ["leaked: grants: [\"c\"]", "lost: grants: [\"a\"]"]
+    );
 }
 
 #[test]
