@@ -8,7 +8,7 @@ use crate::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// An elastic network interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Eni {
     pub zone: AvailabilityZone,
     /// Security groups of the ENI.
     pub security_groups: BTreeSet<SecurityGroupId>,
-    /// The primary private IPv4 address; it is never given to a pod.
+    /// The primary private IPv4 address; it is never given to a pod. [`Eni::NO_ADDRESS`] on an ENI that has none.
     pub primary: IpAddr,
     /// Secondary private addresses, without the primary one.
     pub addresses: BTreeSet<IpAddr>,
@@ -41,6 +41,18 @@ pub struct Eni {
     pub description: String,
     /// Tags.
     pub tags: BTreeMap<String, String>,
+}
+
+impl Eni {
+    /// What stands for the primary address of an ENI without IPv4: one for EFA alone, or in a subnet for IPv6 alone. Somebody
+    /// else has put it there; it takes a place on its instance, and that is all.
+    pub const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+    /// Whether it has IPv4 at all.
+    #[must_use]
+    pub fn has_address(&self) -> bool {
+        self.primary != Self::NO_ADDRESS
+    }
 }
 
 /// Life of an ENI, in EC2's words.

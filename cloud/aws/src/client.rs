@@ -5,6 +5,7 @@
 
 mod describe;
 mod mutate;
+mod pages;
 mod routes;
 
 use aws_config::retry::RetryConfig;

@@ -45,6 +45,8 @@ const BY_CODE: &[(&str, ErrorClass)] = &[
     ("InternalError", ErrorClass::Transient),
     ("InternalFailure", ErrorClass::Transient),
     ("InvalidClientTokenId", ErrorClass::Denied),
+    // CreateTags and DeleteTags, of what they cannot find.
+    ("InvalidID", ErrorClass::NotFound),
     ("InvalidIPAddress.InUse", ErrorClass::Conflict),
     ("InvalidInstanceType", ErrorClass::NotFound),
     ("InvalidNetworkInterface.InUse", ErrorClass::Conflict),

@@ -81,7 +81,8 @@ impl EniTemplate {
     /// Whether this ENI was made by us for this node and nobody took it out of our hands.
     #[must_use]
     pub fn owns(&self, eni: &Eni) -> bool {
-        self.ownership.iter().all(|(key, value)| eni.tags.get(key) == Some(value))
+        eni.has_address()
+            && self.ownership.iter().all(|(key, value)| eni.tags.get(key) == Some(value))
             && eni.tags.get(NO_MANAGE_TAG).is_none_or(|value| value != "true")
     }
 }

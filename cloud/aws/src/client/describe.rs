@@ -3,11 +3,12 @@
 //!
 //! EC2 refuses `MaxResults` together with ids, so only filtered reads ask for pages of a size.
 
+use super::pages::follow;
 use crate::error::failed;
 use crate::parse::{self, Answer};
 use crate::request::{any_of, filter, in_vpc};
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::InstanceType as SdkInstanceType;
+use aws_sdk_ec2::types::{InstanceType as SdkInstanceType, Subnet as SdkSubnet};
 use spur_cloud::{
     Api, CloudError, Eni, EniQuery, Instance, InstanceId, InstanceType, SecurityGroupId, Subnet, SubnetQuery,
     Vpc, VpcId,
@@ -23,11 +24,6 @@ const FILTER_VALUES: usize = 200;
 
 /// DescribeInstanceTypes takes at most this many names at once.
 const TYPES_AT_ONCE: usize = 100;
-
-/// The token of the next page, if there is one; some answers say "no more" with an empty text.
-pub(super) fn more(token: Option<String>) -> Option<String> {
-    token.filter(|token| !token.is_empty())
-}
 
 fn texts<T: ToString>(ids: &BTreeSet<T>) -> Option<Vec<String>> {
     Some(ids.iter().map(ToString::to_string).collect())
@@ -81,18 +77,14 @@ pub(super) async fn existing_instances(
     for ids in ids.chunks(FILTER_VALUES) {
         // By filter, because one unknown id would fail a read by ids as a whole.
         let request = client.describe_instances().max_results(PAGE).filters(any_of("instance-id", ids));
-        let mut token = None;
-        loop {
-            let page =
-                request.clone().set_next_token(token).send().await.map_err(|error| failed(API, error))?;
+        let ask = |token| request.clone().set_next_token(token).send();
+        follow(API, ask, |page| {
             for instance in page.reservations().iter().flat_map(|reservation| reservation.instances()) {
                 found.extend(parse::existing_instance(&answer, instance)?);
             }
-            token = more(page.next_token);
-            if token.is_none() {
-                break;
-            }
-        }
+            Ok(page.next_token)
+        })
+        .await?;
     }
     Ok(found)
 }
@@ -117,17 +109,22 @@ pub(super) async fn subnets(client: &Client, query: &SubnetQuery) -> Result<Vec<
             client.describe_subnets().max_results(PAGE).set_filters(Some(in_vpc(vpc.as_str(), tags)))
         }
     };
-    let (answer, mut found, mut token) = (Answer::of(API), Vec::new(), None);
-    loop {
-        let page = request.clone().set_next_token(token).send().await.map_err(|error| failed(API, error))?;
-        for subnet in page.subnets() {
+    let (answer, mut found) = (Answer::of(API), Vec::new());
+    let is_named = matches!(query, SubnetQuery::ByIds(_));
+    let ask = |token| request.clone().set_next_token(token).send();
+    follow(API, ask, |page| {
+        // One for IPv6 alone is no use to anybody here, and no reason to see none of the others.
+        for subnet in page.subnets().iter().filter(|subnet| is_named || !is_ipv6_only(subnet)) {
             found.push(parse::subnet(&answer, subnet)?);
         }
-        token = more(page.next_token);
-        if token.is_none() {
-            return Ok(found);
-        }
-    }
+        Ok(page.next_token)
+    })
+    .await?;
+    Ok(found)
+}
+
+fn is_ipv6_only(subnet: &SdkSubnet) -> bool {
+    subnet.ipv6_native() == Some(true)
 }
 
 pub(super) async fn security_groups(
@@ -138,17 +135,16 @@ pub(super) async fn security_groups(
     const API: Api = Api::DescribeSecurityGroups;
     let request =
         client.describe_security_groups().max_results(PAGE).set_filters(Some(in_vpc(vpc.as_str(), tags)));
-    let (answer, mut found, mut token) = (Answer::of(API), BTreeSet::new(), None);
-    loop {
-        let page = request.clone().set_next_token(token).send().await.map_err(|error| failed(API, error))?;
+    let (answer, mut found) = (Answer::of(API), BTreeSet::new());
+    let ask = |token| request.clone().set_next_token(token).send();
+    follow(API, ask, |page| {
         for group in page.security_groups() {
             found.insert(answer.parsed("groupId", group.group_id())?);
         }
-        token = more(page.next_token);
-        if token.is_none() {
-            return Ok(found);
-        }
-    }
+        Ok(page.next_token)
+    })
+    .await?;
+    Ok(found)
 }
 
 pub(super) async fn enis(client: &Client, query: &EniQuery) -> Result<Vec<Eni>, CloudError> {
@@ -162,15 +158,14 @@ pub(super) async fn enis(client: &Client, query: &EniQuery) -> Result<Vec<Eni>, 
         }
         EniQuery::Tagged(vpc, tags) => all.max_results(PAGE).set_filters(Some(in_vpc(vpc.as_str(), tags))),
     };
-    let (answer, mut found, mut token) = (Answer::of(API), Vec::new(), None);
-    loop {
-        let page = request.clone().set_next_token(token).send().await.map_err(|error| failed(API, error))?;
+    let (answer, mut found) = (Answer::of(API), Vec::new());
+    let ask = |token| request.clone().set_next_token(token).send();
+    follow(API, ask, |page| {
         for eni in page.network_interfaces() {
             found.push(parse::eni(&answer, eni)?);
         }
-        token = more(page.next_token);
-        if token.is_none() {
-            return Ok(found);
-        }
-    }
+        Ok(page.next_token)
+    })
+    .await?;
+    Ok(found)
 }

@@ -2,7 +2,7 @@
 //! ("Unpaginated and unqualified requests are not permitted"), and by filter, because one id that is gone fails a read by id.
 
 use super::AwsCloud;
-use super::describe::more;
+use super::pages::follow;
 use crate::error::failed;
 use crate::parse::{self, Answer};
 use crate::request::{any_of, in_vpc, tags};
@@ -37,18 +37,15 @@ impl AwsCloud {
     async fn pages(&self, filters: Vec<Filter>, found: &mut Vec<RouteTable>) -> Result<(), CloudError> {
         const API: Api = Api::DescribeRouteTables;
         let request = self.client.describe_route_tables().max_results(PAGE).set_filters(Some(filters));
-        let (answer, mut token) = (Answer::of(API), None);
-        loop {
-            let asked = request.clone().set_next_token(token).send().await;
-            let page = asked.map_err(|error| failed(API, error))?;
+        let answer = Answer::of(API);
+        let ask = |token| request.clone().set_next_token(token).send();
+        follow(API, ask, |page| {
             for table in page.route_tables() {
                 found.push(parse::route_table(&answer, table)?);
             }
-            token = more(page.next_token);
-            if token.is_none() {
-                return Ok(());
-            }
-        }
+            Ok(page.next_token)
+        })
+        .await
     }
 }
 

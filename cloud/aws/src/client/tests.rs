@@ -243,3 +243,56 @@ async fn no_tags_make_no_call_above_all_not_a_delete_of_them_all() {
     let asked = fields(&server.asked()[0]);
     assert_eq!((asked["Tag.1.Key"].as_str(), asked.get("Tag.1.Value")), ("owner", None));
 }
+
+#[tokio::test]
+async fn a_service_that_never_comes_to_an_end_is_not_followed_forever() {
+    let query = SubnetQuery::Tagged("vpc-1".parse().unwrap(), BTreeMap::new());
+    // The same page again and again; then another token each time.
+    for (is_new, most) in [(false, 2), (true, 1_000)] {
+        let mut number = 0;
+        let server = Canned::start(move |_| {
+            number += 1;
+            Some((200, subnet_page("subnet-1", &format!("t{}", if is_new { number } else { 0 }))))
+        })
+        .await;
+        let error = cloud(&server.endpoint).await.subnets(&query).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Bug, "{error}");
+        assert!(error.message.contains("nextToken"), "{error}");
+        assert_eq!(server.asked().len(), most);
+    }
+}
+
+#[tokio::test]
+async fn an_eni_and_a_subnet_without_ipv4_hide_nothing_else() {
+    let eni = |id: &str, addresses: &str| {
+        format!(
+            "<item><networkInterfaceId>{id}</networkInterfaceId><subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId>\
+             <availabilityZone>a</availabilityZone><status>in-use</status><macAddress>0a:00:00:00:00:01</macAddress>\
+             {addresses}<sourceDestCheck>true</sourceDestCheck></item>"
+        )
+    };
+    // As of an EFA-only interface.
+    let without = eni("eni-1", "<interfaceType>efa-only</interfaceType><privateIpAddressesSet/>");
+    let with = eni(
+        "eni-2",
+        "<privateIpAddress>10.0.0.4</privateIpAddress><privateIpAddressesSet><item>\
+         <privateIpAddress>10.0.0.4</privateIpAddress><primary>true</primary></item></privateIpAddressesSet>",
+    );
+    let enis = format!(
+        "<DescribeNetworkInterfacesResponse><networkInterfaceSet>{without}{with}</networkInterfaceSet>\
+         </DescribeNetworkInterfacesResponse>"
+    );
+    let subnets = subnet_page("subnet-1", "").replace(
+        "</subnetSet>",
+        "<item><subnetId>subnet-2</subnetId><vpcId>vpc-1</vpcId><availabilityZone>a</availabilityZone>\
+         <availableIpAddressCount>0</availableIpAddressCount><ipv6Native>true</ipv6Native></item></subnetSet>",
+    );
+    let server = Canned::in_turn(&[&enis, &subnets]).await;
+    let cloud = cloud(&server.endpoint).await;
+    let enis = cloud.enis(&EniQuery::OfInstance("i-1".parse().unwrap())).await.unwrap();
+    let seen: Vec<_> = enis.iter().map(|eni| (eni.id.as_str(), eni.has_address())).collect();
+    assert_eq!(seen, [("eni-1", false), ("eni-2", true)]);
+    let query = SubnetQuery::Tagged("vpc-1".parse().unwrap(), BTreeMap::new());
+    let subnets = cloud.subnets(&query).await.unwrap();
+    assert_eq!(subnets.iter().map(|subnet| subnet.id.as_str()).collect::<Vec<_>>(), ["subnet-1"]);
+}

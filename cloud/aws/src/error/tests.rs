@@ -57,6 +57,7 @@ fn each_code_has_the_class_that_callers_decide_on() {
             Some(ErrorClass::NotFound),
             "all kinds of things end in .NotFound",
         ),
+        (Api::CreateTags, "InvalidID", Some(ErrorClass::NotFound), "nothing to tag: already gone"),
         (Types, "InvalidInstanceType", Some(ErrorClass::NotFound), "no such type"),
         (Create, "UnauthorizedOperation", Some(ErrorClass::Denied), "the policy misses a permission"),
         (Create, "AuthFailure", Some(ErrorClass::Denied), "bad credentials"),

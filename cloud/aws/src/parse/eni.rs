@@ -16,7 +16,7 @@ const PREFIX_LEN: u8 = 28;
 pub(crate) fn eni(answer: &Answer, from: &NetworkInterface) -> Result<Eni, CloudError> {
     let id: EniId = answer.parsed("networkInterfaceId", from.network_interface_id())?;
     let answer = &answer.about(&id);
-    let primary = answer.ipv4("privateIpAddress", from.private_ip_address())?;
+    let primary = primary_address(answer, from)?;
     Ok(Eni {
         mac: answer.parsed("macAddress", from.mac_address())?,
         subnet: answer.parsed("subnetId", from.subnet_id())?,
@@ -37,6 +37,15 @@ pub(crate) fn eni(answer: &Answer, from: &NetworkInterface) -> Result<Eni, Cloud
         primary,
         id,
     })
+}
+
+/// EC2 shows no address of an ENI that has none; one with addresses must have a primary one.
+fn primary_address(answer: &Answer, from: &NetworkInterface) -> Result<IpAddr, CloudError> {
+    let shown = from.private_ip_address().filter(|text| !text.is_empty());
+    if shown.is_none() && from.private_ip_addresses().is_empty() {
+        return Ok(Eni::NO_ADDRESS);
+    }
+    answer.ipv4("privateIpAddress", shown)
 }
 
 /// Every private address but the primary one, which must be in the list, marked as such, and be the only one so marked.
@@ -63,7 +72,7 @@ fn secondary_addresses(
             return Err(answer.bug(FIELD, format_args!("has {address} twice, expected each address once")));
         }
     }
-    if primaries == 1 {
+    if primaries == usize::from(primary != Eni::NO_ADDRESS) {
         Ok(secondary)
     } else {
         Err(answer.bug(FIELD, format_args!("has {primaries} primary addresses, expected one")))

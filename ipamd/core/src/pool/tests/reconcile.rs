@@ -3,7 +3,7 @@ use super::delegated;
 use crate::record::Record;
 use crate::settings::{NO_MANAGE_TAG, PrefixDelegation, Targets};
 use spur_cloud::fake::Fault;
-use spur_cloud::{AddressRequest, Api, ErrorClass};
+use spur_cloud::{AddressRequest, Api, Eni, ErrorClass};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
@@ -29,7 +29,7 @@ fn a_pod_whose_address_somebody_else_took_has_a_broken_network_until_it_is_back(
     bed.pass(70);
     let (primary, address) = (bed.node.primary.clone(), BTreeSet::from([bed.pods["a"]]));
     let other = bed.world.add_instance("other", "m5.large", &super::bed::subnet("a")).unwrap();
-    let of = |eni: &&spur_cloud::Eni| eni.attachment.as_ref().unwrap().instance.as_ref() == Some(&other);
+    let of = |eni: &&Eni| eni.attachment.as_ref().unwrap().instance.as_ref() == Some(&other);
     let thief = bed.world.true_enis().values().find(of).unwrap().id.clone();
     bed.world.unassign(&primary, &address, &BTreeSet::new()).unwrap();
     bed.world.assign(&thief, &AddressRequest::Addresses(address.clone())).unwrap();
@@ -110,4 +110,15 @@ fn an_eni_that_an_operator_takes_out_of_our_hands_keeps_its_pods_and_gets_no_mor
     assert!(bed.world.true_enis().contains_key(&second), "it is left alone");
     assert!(bed.view().enis.iter().any(|eni| eni.id == second && eni.phase == "foreign"));
     assert!(bed.view().found["foreign_eni"] >= 1);
+}
+
+#[test]
+fn an_eni_without_an_address_is_never_ours_whatever_its_tags() {
+    let mut bed = Bed::new("m5.large", &["10.0.0.0/24"], Targets::default());
+    bed.add_many(0..12);
+    bed.pass(10);
+    let mut second = bed.world.true_enis().values().find(|eni| eni.id != bed.node.primary).unwrap().clone();
+    assert!(bed.settings.eni.owns(&second));
+    second.primary = Eni::NO_ADDRESS;
+    assert!(!bed.settings.eni.owns(&second));
 }
