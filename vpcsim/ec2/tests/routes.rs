@@ -288,6 +288,19 @@ fn a_route_is_a_blackhole_while_its_eni_is_not_attached() {
 }
 
 #[test]
+fn a_route_is_a_blackhole_when_its_instance_is_terminated() {
+    let mut bench = bench();
+    assert_eq!(bench.create("10.4.0.0/25"), "");
+    let usual = bench.usual.clone();
+    bench.lab.ec2.set_faults(bench.lab.now, "[{kind: terminate, node: n1}]").unwrap();
+    assert!(bench.read(&usual).contains(&"10.4.0.0/25 CreateRoute blackhole".to_owned()));
+    // Of others, too, and it is no target any more.
+    let own = bench.own.clone();
+    assert!(bench.read(&own).contains(&"172.16.0.0/12 Advertisement blackhole".to_owned()));
+    assert_eq!(bench.create("10.4.1.0/25"), "InvalidNetworkInterfaceID.NotFound");
+}
+
+#[test]
 fn reads_flip_flop_until_a_write_has_settled() {
     let mut bench = of(&TABLES.replace("detachMillis: 1000", "detachMillis: 1000, routeSettleMillis: 5000"));
     let usual = bench.usual.clone();
