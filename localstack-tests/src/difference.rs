@@ -183,6 +183,12 @@ differences! {
         "makes it",
         "VPC User Guide: Configure route tables (more specific than the local route only for a whole subnet)"
     }
+    RESERVED_DESTINATION {
+        "A route to 169.254.168.0/22 or fd00:ec2::/32, or a part of them", LocalStack,
+        "refuses with InvalidParameterValue",
+        "makes it",
+        "VPC User Guide: Subnet route tables (rules and considerations)"
+    }
     BLACKHOLE {
         "The state of a route to an ENI that is not attached", LocalStack,
         "shows blackhole",

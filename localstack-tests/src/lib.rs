@@ -57,6 +57,7 @@ macro_rules! for_each_contract {
             refuses_a_route_that_exists
             refuses_routes_of_what_does_not_exist
             refuses_a_route_inside_the_vpc
+            refuses_a_route_to_what_is_ec2s_own
             shows_a_route_to_an_unattached_eni_as_a_blackhole
             refuses_routes_beyond_the_quota_of_a_table
             tags_and_untags_a_route_table

@@ -1,7 +1,9 @@
 //! Route tables: read, written, tagged, by what the controller of the `vpcRoute` mode relies on.
 
 use crate::World;
-use crate::difference::{BLACKHOLE, MORE_SPECIFIC_THAN_LOCAL, ROUTE_EXISTS, ROUTE_QUOTA};
+use crate::difference::{
+    BLACKHOLE, MORE_SPECIFIC_THAN_LOCAL, RESERVED_DESTINATION, ROUTE_EXISTS, ROUTE_QUOTA,
+};
 use crate::world::{class, refused, tag};
 use anyhow::{Context, ensure};
 use ipnet::IpNet;
@@ -101,12 +103,24 @@ pub async fn refuses_routes_of_what_does_not_exist(world: &World) -> anyhow::Res
     refused(&nobody, ErrorClass::NotFound)
 }
 
-/// A part of a subnet can be routed by nobody but the VPC.
+/// A subnet can be led to an ENI as a whole; a part of it can be routed by nobody but the VPC.
 pub async fn refuses_a_route_inside_the_vpc(world: &World) -> anyhow::Result<()> {
     let table = table(world, "inside").await?.id;
     let eni = world.primary("reads").await?;
+    world.cloud.create_route(&table, world.subnet("counted").await?.cidr, &eni).await?;
     let made = world.cloud.create_route(&table, net("10.40.1.0/25")?, &eni).await;
     world.settle(&MORE_SPECIFIC_THAN_LOCAL, &class(&made), &Some(ErrorClass::Bug), &None)
+}
+
+/// EC2's own services have addresses that no route may take from them.
+pub async fn refuses_a_route_to_what_is_ec2s_own(world: &World) -> anyhow::Result<()> {
+    let table = table(world, "inside").await?.id;
+    let eni = world.primary("reads").await?;
+    for own in ["169.254.169.0/24", "fd00:ec2::/64"] {
+        let made = world.cloud.create_route(&table, net(own)?, &eni).await;
+        world.settle(&RESERVED_DESTINATION, &class(&made), &Some(ErrorClass::Bug), &None)?;
+    }
+    Ok(())
 }
 
 /// A route to an ENI that is not attached drops what it matches.
