@@ -63,30 +63,6 @@ fn a_flow_that_came_to_the_pod_from_outside_goes_back_untranslated_through_its_o
 
 #[test]
 #[ignore = "needs root"]
-fn a_nodeport_on_the_primary_address_answers_from_a_pod_on_another_eni() {
-    let mut world = world();
-    world.settle(&wanted());
-    world.add_pods();
-    // What kube-proxy does, without its masquerade.
-    world.node.exec("nft add table ip proxy");
-    world.node.exec("nft add chain ip proxy pre { type nat hook prerouting priority dstnat ; }");
-    world
-        .node
-        .exec(&format!("nft add rule ip proxy pre ip daddr 10.0.0.10 udp dport 30080 dnat to {POD_B}:7777"));
-    let pod = world.pods[1].ns.run(|| UdpSocket::bind("0.0.0.0:7777")).unwrap().unwrap();
-    let client = world.router.ns.run(|| UdpSocket::bind("10.0.9.9:0")).unwrap().unwrap();
-    for socket in [&pod, &client] {
-        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    }
-    client.send_to(b"ping", "10.0.0.10:30080").unwrap();
-    let (_, from) = pod.recv_from(&mut [0; 8]).unwrap();
-    pod.send_to(b"pong", from).unwrap();
-    let (_, seen) = client.recv_from(&mut [0; 8]).unwrap();
-    assert_eq!(seen.to_string(), "10.0.0.10:30080");
-}
-
-#[test]
-#[ignore = "needs root"]
 fn the_table_is_what_operators_read() {
     let mut world = world();
     world.settle(&wanted());

@@ -85,6 +85,8 @@ fn beside_kube_proxy(case: Case) {
     let world = case.world();
     let _proxy = case.start(&world);
     services_work(&world, case.pods());
+    let guard = world.node.exec("nft list counter ip spur spoofed");
+    assert!(guard.contains("packets 0 "), "{guard}");
     if !case.block {
         let dropped = world.router.exec("nft list table ip vpc");
         let counts = dropped.lines().filter(|line| line.contains("counter packets 0 ")).count();
