@@ -246,8 +246,28 @@ fn nothing_left(name: &str) -> Result<()> {
     let left: Vec<_> = std::fs::read_dir("/run/netns")
         .context("list the named namespaces")?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|file| file.starts_with(name))
+        .filter(|file| is_of(name, file))
         .collect();
     ensure!(left.is_empty(), "these namespaces were left behind: {}", left.join(", "));
     Ok(())
+}
+
+/// Whether a namespace is one of the world's, and not of another whose name begins like its name.
+fn is_of(world: &str, namespace: &str) -> bool {
+    let part = namespace.strip_prefix(world).and_then(|rest| rest.strip_prefix('-'));
+    let parts = ["fabric", "inet", "node-", "outside", "pod-", "spare-"];
+    part.is_some_and(|part| parts.iter().any(|own| part.starts_with(own)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_world_beside_is_not_left_behind() {
+        let own = ["spur-demo-fabric", "spur-demo-inet", "spur-demo-node-1", "spur-demo-pod-0-1"];
+        assert!(own.iter().all(|namespace| is_of("spur-demo", namespace)));
+        let others = ["spur-demo2-node-1", "spur-demo-2-fabric", "spur-demo"];
+        assert!(!others.iter().any(|namespace| is_of("spur-demo", namespace)));
+    }
 }
