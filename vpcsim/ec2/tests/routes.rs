@@ -322,6 +322,27 @@ fn reads_flip_flop_until_a_write_has_settled() {
 }
 
 #[test]
+fn an_unsettled_read_shows_the_table_before_one_of_the_writes_and_no_other() {
+    let mut bench = of(&TABLES.replace("detachMillis: 1000", "detachMillis: 1000, routeSettleMillis: 5000"));
+    let (usual, second) = (bench.usual.clone(), bench.lab.primary_eni("n2"));
+    assert_eq!([bench.create("10.4.0.0/25"), bench.create("10.5.0.0/25")], ["", ""]);
+    let to = format!("RouteTableId={usual}&DestinationCidrBlock=10.4.0.0/25");
+    bench.lab.call("ReplaceRoute", &format!("{to}&NetworkInterfaceId={second}"));
+    bench.lab.call("DeleteRoute", &format!("RouteTableId={usual}&DestinationCidrBlock=10.5.0.0/25"));
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let doc = bench.lab.call("DescribeRouteTables", &format!("RouteTableId.1={usual}"));
+        let targets = doc.all("routeTableSet/item/routeSet/item/networkInterfaceId");
+        seen.insert(targets);
+    }
+    let first = bench.eni.clone();
+    // In the order of destinations: 10.4.0.0/25, then 10.5.0.0/25.
+    let history: [&[&String]; 5] = [&[], &[&first], &[&first, &first], &[&second, &first], &[&second]];
+    let history = history.map(|targets| targets.iter().map(|id| (*id).clone()).collect::<Vec<_>>());
+    assert_eq!(seen, history.into());
+}
+
+#[test]
 fn large_answers_must_be_asked_for_in_pages() {
     let mut bench = bench();
     for number in 0..125 {
