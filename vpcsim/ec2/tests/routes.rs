@@ -322,6 +322,18 @@ fn reads_flip_flop_until_a_write_has_settled() {
 }
 
 #[test]
+fn stale_reads_flip_flop_too() {
+    let mut bench = of(&TABLES.replace("detachMillis: 1000", "detachMillis: 1000, routeSettleMillis: 5000"));
+    bench.lab.ec2.set_faults(bench.lab.now, "[{kind: stale, lagMillis: 1000}]").unwrap();
+    let usual = bench.usual.clone();
+    assert_eq!(bench.create("10.4.0.0/25"), "");
+    bench.lab.wait(1_500);
+    let seen: Vec<bool> =
+        (0..40).map(|_| bench.read(&usual).iter().any(|line| line.starts_with("10.4."))).collect();
+    assert!(seen.contains(&true) && seen.contains(&false), "{seen:?}");
+}
+
+#[test]
 fn an_unsettled_read_shows_the_table_before_one_of_the_writes_and_no_other() {
     let mut bench = of(&TABLES.replace("detachMillis: 1000", "detachMillis: 1000, routeSettleMillis: 5000"));
     let (usual, second) = (bench.usual.clone(), bench.lab.primary_eni("n2"));

@@ -69,7 +69,7 @@ fn run(
         Action::AttachNetworkInterface => attachment::attach(world, now, params),
         Action::CreateNetworkInterface => create::create(world, params),
         Action::CreateRoute => routes::write(world, now, Wanted::New, params),
-        Action::CreateRouteTable => route_tables::create(world, now, params),
+        Action::CreateRouteTable => route_tables::create(world, params),
         Action::CreateTags => tags::create(world, params),
         Action::DeleteNetworkInterface => create::delete(world, params),
         Action::DeleteRoute => routes::delete(world, now, params),
@@ -79,8 +79,8 @@ fn run(
         Action::DescribeInstanceTypes => instance_types::describe(seal, params),
         Action::DescribeNetworkInterfaces => interfaces::describe(past.unwrap_or(world), seal, params),
         Action::DescribeRouteTables => {
-            world.routing.count_read();
-            route_tables::describe(past.unwrap_or(world), seal, now, params)
+            let read = world.routing.begin_read(now);
+            route_tables::describe(past.unwrap_or(world), seal, read, params)
         }
         Action::DescribeSecurityGroups => groups::describe(past.unwrap_or(world), seal, params),
         Action::DescribeSubnets => subnets::describe(past.unwrap_or(world), seal, params),

@@ -9,9 +9,8 @@ use crate::action::Action;
 use crate::error::{ApiError, Code};
 use crate::form::Params;
 use crate::id::{GatewayId, RouteTableAssociationId, RouteTableId, SubnetId, VpcId};
-use crate::time::SimTime;
 use crate::world::World;
-use crate::world::routing::{Associated, Association, Route, RouteTable, Target};
+use crate::world::routing::{Associated, Association, Read, Route, RouteTable, Target};
 use crate::xml::Xml;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -50,7 +49,7 @@ pub(super) const FILTERS: &[&str] = &[
 /// A table with the routes that this read shows.
 type Seen<'w> = (&'w RouteTable, Vec<Route>);
 
-pub(super) fn describe(world: &World, seal: u64, now: SimTime, mut params: Params) -> Result<Xml, ApiError> {
+pub(super) fn describe(world: &World, seal: u64, read: Read, mut params: Params) -> Result<Xml, ApiError> {
     let is_paged = params.has("MaxResults") || params.has("NextToken");
     let ids: BTreeSet<RouteTableId> = parse::ids(&mut params, "RouteTableId")?;
     let filters = Filters::take(&mut params, FILTERS)?;
@@ -60,7 +59,7 @@ pub(super) fn describe(world: &World, seal: u64, now: SimTime, mut params: Param
         world.table(id)?;
     }
     let tables = world.routing.tables.values().filter(|table| ids.is_empty() || ids.contains(&table.id));
-    let seen = tables.map(|table| (table, world.shown_routes(table, now)));
+    let seen = tables.map(|table| (table, world.shown_routes(table, read)));
     let found = seen.filter(|seen| filters.pass(&seen.0.tags, |name| values(world, seen, name)));
     let found: Vec<Seen<'_>> = found.collect();
     let routes: usize = found.iter().map(|(_, routes)| routes.len()).sum();
@@ -205,7 +204,7 @@ fn show_route(xml: &mut Xml, world: &World, route: &Route) {
     xml.text("state", state_of(route));
 }
 
-pub(super) fn create(world: &mut World, now: SimTime, mut params: Params) -> Result<Xml, ApiError> {
+pub(super) fn create(world: &mut World, mut params: Params) -> Result<Xml, ApiError> {
     let token = params.text("ClientToken").filter(|token| !token.is_empty());
     let vpc: VpcId = parse::id(&mut params, "VpcId")?;
     let tags = parse::tag_specification(&mut params, "route-table")?;
@@ -218,7 +217,7 @@ pub(super) fn create(world: &mut World, now: SimTime, mut params: Params) -> Res
     };
     let mut xml = Xml::default();
     let table = world.table(&id)?;
-    let routes = world.shown_routes(table, now);
+    let routes = world.routes(table);
     xml.element("routeTable", |xml| show_table(xml, world, table, &routes));
     if let Some(token) = token {
         xml.text("clientToken", &token);

@@ -91,6 +91,13 @@ pub(crate) struct Route {
     pub(crate) is_active: bool,
 }
 
+/// A read of route tables: each has its own luck, whether it looks at the present or at the past.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Read {
+    at: SimTime,
+    luck: u64,
+}
+
 impl Routing {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         // A stream of its own: tables must not change which ids and addresses the rest of the world has.
@@ -106,9 +113,10 @@ impl Routing {
         }
     }
 
-    /// Counts a read, which gets its own luck.
-    pub(crate) const fn count_read(&mut self) {
+    /// Begins a read.
+    pub(crate) fn begin_read(&mut self, now: SimTime) -> Read {
         self.reads += 1;
+        Read { at: now, luck: seal(self.reads, b"routes") }
     }
 }
 
@@ -137,10 +145,10 @@ impl RouteTable {
     }
 
     /// What a read shows of it now: the truth, or what was before some write that has not settled.
-    fn shown(&self, settle: Duration, now: SimTime, luck: u64) -> Cow<'_, Content> {
-        let settled = self.unsettled.partition_point(|write| write.at.after(settle) <= now);
+    fn shown(&self, settle: Duration, read: Read) -> Cow<'_, Content> {
+        let settled = self.unsettled.partition_point(|write| write.at.after(settle) <= read.at);
         let unsettled = self.unsettled.len() - settled;
-        let drawn = seal(luck, self.id.as_str().as_bytes());
+        let drawn = seal(read.luck, self.id.as_str().as_bytes());
         // Every second read is right, so that a reader who waits gets there.
         if unsettled == 0 || !drawn.is_multiple_of(2) {
             return Cow::Borrowed(&self.content);
@@ -224,10 +232,9 @@ impl World {
         self.list(&table.content)
     }
 
-    /// The routes of a table as a read shows them; `luck` is that of the present world's read, also for a look at the past.
-    pub(crate) fn shown_routes(&self, table: &RouteTable, now: SimTime) -> Vec<Route> {
-        let luck = seal(self.routing.reads, b"routes");
-        self.list(&table.shown(self.routing.settle, now, luck))
+    /// The routes of a table as a read shows them.
+    pub(crate) fn shown_routes(&self, table: &RouteTable, read: Read) -> Vec<Route> {
+        self.list(&table.shown(self.routing.settle, read))
     }
 
     fn list(&self, content: &Content) -> Vec<Route> {
