@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::canned::Canned;
-use spur_cloud::ErrorClass;
+use spur_cloud::{CloudRoutes, ErrorClass, RouteTableQuery};
 use std::sync::{Arc, Mutex};
 
 const ENIS: &str = "<DescribeNetworkInterfacesResponse><requestId>r</requestId><networkInterfaceSet><item>\
@@ -45,6 +45,21 @@ const ASSIGNED: &str = "<AssignPrivateIpAddressesResponse><requestId>r</requestI
     <networkInterfaceId>eni-1</networkInterfaceId><assignedPrivateIpAddressesSet><item>\
     <privateIpAddress>10.0.0.9</privateIpAddress></item></assignedPrivateIpAddressesSet><return>true</return>\
     </AssignPrivateIpAddressesResponse>";
+
+const TABLES: &str = "<DescribeRouteTablesResponse><requestId>r</requestId><routeTableSet><item>\
+    <routeTableId>rtb-1</routeTableId><vpcId>vpc-1</vpcId><associationSet><item><main>true</main>\
+    <associationState><state>associated</state></associationState></item><item><subnetId>subnet-1</subnetId>\
+    <main>false</main></item></associationSet><routeSet><item><destinationCidrBlock>10.0.0.0/16</destinationCidrBlock>\
+    <gatewayId>local</gatewayId><origin>CreateRouteTable</origin><state>active</state></item><item>\
+    <destinationIpv6CidrBlock>fd00::/64</destinationIpv6CidrBlock><networkInterfaceId>eni-1</networkInterfaceId>\
+    <origin>CreateRoute</origin><state>blackhole</state></item></routeSet><tagSet><item><key>k</key>\
+    <value>v</value></item></tagSet></item></routeTableSet></DescribeRouteTablesResponse>";
+
+const VPCS: &str = "<DescribeVpcsResponse><requestId>r</requestId><vpcSet><item><vpcId>vpc-1</vpcId>\
+    <cidrBlock>10.0.0.0/16</cidrBlock><cidrBlockAssociationSet><item><cidrBlock>10.0.0.0/16</cidrBlock>\
+    <cidrBlockState><state>associated</state></cidrBlockState></item><item><cidrBlock>10.1.0.0/16</cidrBlock>\
+    <cidrBlockState><state>associating</state></cidrBlockState></item></cidrBlockAssociationSet></item></vpcSet>\
+    </DescribeVpcsResponse>";
 
 /// What damage puts in the place of a text.
 const TEXTS: [&str; 12] = [
@@ -102,8 +117,11 @@ async fn no_answer_makes_a_reader_panic_and_what_makes_no_sense_is_an_error_of_i
     options.endpoint = Some(server.endpoint.clone());
     let cloud = AwsCloud::with_credentials(&options, "id", "secret").await;
     let (eni, instance): (EniId, InstanceId) = ("eni-1".parse().unwrap(), "i-1".parse().unwrap());
+    let vpc: VpcId = "vpc-1".parse().unwrap();
+    let tagged = RouteTableQuery::Tagged(vpc.clone(), BTreeMap::new());
     let (mut read, mut refused) = (0, 0);
-    for (number, answer) in [ENIS, SUBNETS, INSTANCES, TYPES, ASSIGNED].into_iter().enumerate() {
+    for (number, answer) in [ENIS, SUBNETS, INSTANCES, TYPES, ASSIGNED, TABLES, VPCS].into_iter().enumerate()
+    {
         for seed in 0..=160 {
             // The first is whole, to show that it is the damage that is refused.
             let sent = if seed == 0 { answer.to_owned() } else { Chance(seed).damage(answer) };
@@ -113,7 +131,9 @@ async fn no_answer_makes_a_reader_panic_and_what_makes_no_sense_is_an_error_of_i
                 1 => cloud.subnets(&SubnetQuery::ByIds(["subnet-1".parse().unwrap()].into())).await.map(drop),
                 2 => cloud.instance(&instance).await.map(drop),
                 3 => cloud.instance_limits(&["m5.large".parse().unwrap()].into()).await.map(drop),
-                _ => cloud.assign(&eni, &AddressRequest::Count(1)).await.map(drop),
+                4 => cloud.assign(&eni, &AddressRequest::Count(1)).await.map(drop),
+                5 => cloud.route_tables(&tagged).await.map(drop),
+                _ => cloud.vpc(&vpc).await.map(drop),
             };
             match result {
                 Ok(()) => read += 1,
