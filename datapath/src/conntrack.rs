@@ -72,8 +72,8 @@ impl Conntrack {
         let mut asks = Vec::new();
         for ipv6 in [false, true] {
             if addresses.iter().any(|address| address.is_ipv6() == ipv6) {
-                let translated = self.socket.dump(&list_translated(ipv6))?;
-                asks.extend(translated.iter().filter_map(|entry| delete_translated(entry, addresses)));
+                let ask = list_translated(ipv6);
+                asks.extend(self.socket.dump_some(&ask, |entry| delete_translated(&entry, addresses))?);
             }
         }
         self.socket.ask_all(asks)?.into_iter().try_for_each(|done| done.map(drop))?;
@@ -89,8 +89,12 @@ impl Conntrack {
         let mut busy = BTreeSet::new();
         for ipv6 in [false, true] {
             if addresses.iter().any(|address| address.is_ipv6() == ipv6) {
-                let entries = self.socket.dump(&list(ipv6))?;
-                busy.extend(entries.iter().flat_map(ends).filter(|end| addresses.contains(end)));
+                // A tracker has room for some hundred thousand entries.
+                let met = |entry| {
+                    let met: Vec<_> = ends(&entry).filter(|end| addresses.contains(end)).collect();
+                    (!met.is_empty()).then_some(met)
+                };
+                busy.extend(self.socket.dump_some(&list(ipv6), met)?.into_iter().flatten());
             }
         }
         Ok(busy)

@@ -196,15 +196,28 @@ impl Socket {
 
     /// Reads a whole list; a tolerated refusal is an empty list.
     pub(crate) fn dump(&mut self, ask: &Ask) -> Result<Vec<Received>, NetlinkError> {
+        self.dump_some(ask, Some)
+    }
+
+    /// As [`Socket::dump`], for a list that may be longer than the memory is large: only what `keep` makes of an object is held.
+    pub(crate) fn dump_some<T>(
+        &mut self,
+        ask: &Ask,
+        keep: impl Fn(Received) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(all) = self.dump_once(ask)? {
+            if let Some(all) = self.dump_once(ask, &keep)? {
                 return Ok(all);
             }
         }
         Err(NetlinkError::Unsteady { what: ask.what.clone() })
     }
 
-    fn dump_once(&mut self, ask: &Ask) -> Result<Option<Vec<Received>>, NetlinkError> {
+    fn dump_once<T>(
+        &mut self,
+        ask: &Ask,
+        keep: &impl Fn(Received) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
         if !ask.message.finish_into(self.sequence, &mut bytes) {
@@ -220,7 +233,7 @@ impl Socket {
             }
             Err(cause) => return Err(NetlinkError::Send { what: ask.what.clone(), cause }),
         }
-        let mut listing = Listing::default();
+        let mut listing = Listing::new(keep);
         loop {
             let datagram = match self.receive(&ask.what) {
                 Err(NetlinkError::Receive { cause, .. })
@@ -313,22 +326,26 @@ impl Socket {
 }
 
 /// A list as it comes in.
-#[derive(Default)]
-struct Listing {
-    all: Vec<Received>,
+struct Listing<'k, K, T> {
+    keep: &'k K,
+    kept: Vec<T>,
     /// Something changed meanwhile: objects may be missing or doubled.
     torn: bool,
 }
 
-impl Listing {
+impl<'k, T, K: Fn(Received) -> Option<T>> Listing<'k, K, T> {
+    const fn new(keep: &'k K) -> Self {
+        Self { keep, kept: Vec::new(), torn: false }
+    }
+
     /// Takes the next message; at the end of the list, gives the list, or `None` when it has to be read again.
-    fn take(&mut self, ask: &Ask, received: Received) -> Option<Result<Option<Vec<Received>>, NetlinkError>> {
+    fn take(&mut self, ask: &Ask, received: Received) -> Option<Result<Option<Vec<T>>, NetlinkError>> {
         self.torn |= received.flags & F_DUMP_INTR != 0;
         match received.kind {
             NLMSG_NOOP => return None,
             NLMSG_DONE | NLMSG_ERROR => {}
             _ => {
-                self.all.push(received);
+                self.kept.extend((self.keep)(received));
                 return None;
             }
         }
@@ -336,7 +353,7 @@ impl Listing {
             Err(refused) if matches!(refused.errno(), Some(Errno::INTR | Errno::BUSY)) => Ok(None),
             Err(refused) => Err(refused),
             Ok(_) if self.torn => Ok(None),
-            Ok(_) => Ok(Some(std::mem::take(&mut self.all))),
+            Ok(_) => Ok(Some(std::mem::take(&mut self.kept))),
         })
     }
 }

@@ -42,7 +42,7 @@ fn message(kind: u16, flags: u16, code: i32) -> Received {
 fn a_list_that_was_torn_is_read_again() {
     let ask = Ask { what: "list".into(), message: Message::new(0, 0, &[]), tolerated: &[Errno::NOENT] };
     let read = |messages: &[Received]| {
-        let mut listing = Listing::default();
+        let mut listing = Listing::new(&Some);
         messages.iter().find_map(|one| listing.take(&ask, one.clone())).expect("the list ends")
     };
     let object = || message(16, 0, 7);
@@ -57,4 +57,16 @@ fn a_list_that_was_torn_is_read_again() {
         "what is tolerated is an empty list"
     );
     assert_eq!(read(&[message(NLMSG_ERROR, 0, -1)]).unwrap_err().errno(), Some(Errno::PERM));
+}
+
+#[test]
+fn of_a_long_list_only_what_is_kept_is_held() {
+    let ask = Ask { what: "list".into(), message: Message::new(0, 0, &[]), tolerated: &[] };
+    let keep = |one: Received| (one.payload[0] == 7).then_some(one.payload[0]);
+    let mut listing = Listing::new(&keep);
+    for code in 0..10 {
+        assert!(listing.take(&ask, message(16, 0, code)).is_none());
+    }
+    assert_eq!(listing.kept, [7]);
+    assert_eq!(listing.take(&ask, message(NLMSG_DONE, 0, 0)).unwrap().unwrap(), Some(vec![7]));
 }
