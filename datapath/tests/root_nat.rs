@@ -219,6 +219,19 @@ fn live_flows_keep_their_address_across_every_change_and_new_ones_follow_it() {
     assert_eq!(seen(&world, 1, INTERNET), POD_B);
 }
 
+#[test]
+#[ignore = "needs root"]
+fn a_translated_flow_whose_mark_is_gone_still_leaves_through_the_primary_eni() {
+    let world = settled(&matrix());
+    let mut flow = Flow::open(&world, 1, INTERNET);
+    assert_eq!(flow.seen, NODE);
+    flow.works();
+    world.node.exec("nft add table ip other");
+    world.node.exec("nft add chain ip other marks { type filter hook prerouting priority -120 ; }");
+    world.node.exec("nft add rule ip other marks iifname eni* ct mark set 0");
+    flow.works();
+}
+
 /// What portmap writes for port 8080 of the node and port 7777 of a pod.
 fn host_port(pod: &str) -> String {
     format!(

@@ -12,8 +12,8 @@ use spur_datapath::pod::{self, PodRemoval};
 use spur_datapath::{MacAddr, TableId};
 use std::net::UdpSocket;
 use std::time::Duration;
-use support::assert_same;
 use support::world::{POD_A, POD_B, POD_C, net, plug, wanted, wiring, world};
+use support::{TestNs, assert_same};
 
 #[test]
 #[ignore = "needs root"]
@@ -70,6 +70,21 @@ fn the_table_is_what_operators_read() {
     let digest = |line: &str| line.split(" #").next().unwrap().trim().to_owned();
     let shown: Vec<String> = text.lines().map(digest).collect();
     assert_eq!(shown.join("\n").trim(), include_str!("golden/node.nft").trim(), "{text}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_operators_save_is_what_nft_reads_when_the_machine_boots() {
+    let mut world = world();
+    world.settle(&wanted());
+    let saved = world.node.exec("nft list ruleset");
+    let restored = TestNs::new("restored");
+    let file = std::env::temp_dir().join(format!("{}.nft", restored.name));
+    std::fs::write(&file, &saved).unwrap();
+    let (read, said) = restored.try_exec(&format!("nft -f {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    assert!(read, "{said}");
+    assert_eq!(restored.exec("nft list ruleset"), saved);
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub(super) const SPORT: (u32, u32, u32) = (BASE_TRANSPORT, 0, 2);
 pub(super) const DPORT: (u32, u32, u32) = (BASE_TRANSPORT, 2, 2);
 pub(super) const CT_STATE: u32 = 0;
 pub(super) const CT_MARK: u32 = 3;
+pub(super) const CT_DST_IP: u32 = 20;
 pub(super) const CT_STATE_NEW: u32 = 8;
 pub(super) const CT_STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
 pub(super) const RTN_LOCAL: u32 = 2;
@@ -52,6 +53,13 @@ pub(super) fn meta(list: &mut Message, key: u32, register: u32) {
 pub(super) fn ct(list: &mut Message, key: u32) {
     expression(list, "ct", |data| {
         data.put_be32(1, REG_1).put_be32(2, key);
+    });
+}
+
+/// Of the flow's reply direction.
+pub(super) fn ct_reply(list: &mut Message, key: u32) {
+    expression(list, "ct", |data| {
+        data.put_be32(1, REG_1).put_be32(2, key).put_u8(3, 1);
     });
 }
 

@@ -78,8 +78,6 @@ pub enum Expr {
     OutputDestinationNotIn(String),
     /// `meta l4proto tcp`
     Protocol(u8),
-    /// `meta l4proto @set`
-    ProtocolIn(String),
     /// `th sport`; after [`Expr::Protocol`].
     SourcePort(u16),
     /// `th dport`; after [`Expr::Protocol`].
@@ -98,6 +96,8 @@ pub enum Expr {
     CtNew,
     /// `ct state established,related`
     CtEstablished,
+    /// `ct reply ip daddr`: to whom the flow's replies are addressed, which is the address that its source was translated to.
+    CtRepliesTo(Ipv4Addr),
     /// `fib daddr type local`
     DestinationIsLocal,
     /// `fib saddr . iif oif missing`: no route leads to the source, or it leads elsewhere than to where the packet came from.
@@ -142,10 +142,6 @@ impl Expr {
                 meta(list, META_L4PROTO, REG_1);
                 compare(list, EQ, &[*number]);
             }
-            Self::ProtocolIn(set) => {
-                meta(list, META_L4PROTO, REG_1);
-                lookup(list, set, REG_1, false, None);
-            }
             Self::SourcePort(port) => match_port(list, SPORT, *port),
             Self::DestinationPort(port) => match_port(list, DPORT, *port),
             Self::NfProto(number) => {
@@ -183,6 +179,10 @@ impl Expr {
             }
             Self::CtNew => match_ct_state(list, CT_STATE_NEW),
             Self::CtEstablished => match_ct_state(list, CT_STATE_ESTABLISHED_RELATED),
+            Self::CtRepliesTo(address) => {
+                ct_reply(list, CT_DST_IP);
+                compare(list, EQ, &address.octets());
+            }
             Self::DestinationIsLocal => {
                 expression(list, "fib", |data| {
                     // Result ADDRTYPE of the flag DADDR.

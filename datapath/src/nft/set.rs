@@ -33,8 +33,6 @@ pub enum Content {
     InterfaceVerdicts(Vec<(IfName, Verdict)>),
     /// Interface names with an IPv4 address.
     InterfaceAddresses(Vec<(IfName, Ipv4Addr)>),
-    /// IP protocol numbers.
-    Protocols(Vec<u8>),
 }
 
 /// A set's type as the kernel knows it.
@@ -63,7 +61,6 @@ pub struct Entry {
 
 const TYPE_IPADDR: u32 = 7;
 const TYPE_IP6ADDR: u32 = 8;
-const TYPE_PROTOCOL: u32 = 12;
 pub(super) const TYPE_IFNAME: u32 = 41;
 /// A concatenation's type number: six bits per part.
 const TYPE_IFNAME_IPADDR: u32 = TYPE_IFNAME << 6 | TYPE_IPADDR;
@@ -78,7 +75,6 @@ impl Content {
             Self::PrefixVerdicts(_) => (TYPE_IPADDR, 4, true, true),
             Self::InterfaceVerdicts(_) => (TYPE_IFNAME, 16, false, true),
             Self::InterfaceAddresses(_) => (TYPE_IFNAME_IPADDR, 20, false, false),
-            Self::Protocols(_) => (TYPE_PROTOCOL, 1, false, false),
         };
         SetKind { key_type, key_bytes, interval, verdicts }
     }
@@ -101,7 +97,6 @@ impl Content {
                 let key = name_bytes(name.as_str()).into_iter().chain(address.octets()).collect();
                 (key, None)
             })),
-            Self::Protocols(numbers) => exact(numbers.iter().map(|number| (vec![*number], None))),
         }
     }
 }

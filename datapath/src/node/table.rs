@@ -27,24 +27,24 @@ const PREROUTING_PRIORITY: i32 = -155;
 const ROUTE_PRIORITY: i32 = -95;
 /// Just after `srcnat`.
 const POSTROUTING_PRIORITY: i32 = 105;
-/// TCP, UDP, SCTP: their source ports are chosen.
-const PORT_PROTOCOLS: [u8; 3] = [6, 17, 132];
+/// Their source ports are chosen.
+const PORT_PROTOCOLS: [(&str, u8); 3] = [("TCP", 6), ("UDP", 17), ("SCTP", 132)];
 
 pub(super) const NAT_LOCAL: &str = "nat_local";
 pub(super) const NAT_NEVER: &str = "nat_never";
 pub(super) const NAT_FORCE: &str = "nat_force";
-const NAT_PORTS: &str = "nat_ports";
 const ENI_OF: &str = "eni_of";
-const SNAT: &str = "snat";
+/// Not `snat`, a word of nft's language: what operators save with `nft list ruleset` must be readable when the machine boots again.
+const TRANSLATE: &str = "translate";
 
 /// The table, given the name of the primary ENI's link and those further ENIs whose links are there.
 pub(super) fn table(wanted: &NodeWanted, primary: &IfName, present: &[&SecondaryEni]) -> Table {
     let mut chains = vec![
         guard::ipv4_chain(wanted.block_instance_metadata),
         prerouting(primary),
-        route(),
+        route(wanted.primary.address),
         postrouting(),
-        snat(wanted),
+        translate(wanted),
     ];
     chains.extend(present.iter().map(|eni| Chain {
         name: chain_of(eni),
@@ -84,7 +84,6 @@ fn sets(wanted: &NodeWanted, present: &[&SecondaryEni]) -> Vec<Set> {
         prefixes(NAT_LOCAL, &wanted.nat.local),
         prefixes(NAT_NEVER, &never),
         prefixes(NAT_FORCE, &wanted.nat.force),
-        Set { name: NAT_PORTS.into(), content: Content::Protocols(PORT_PROTOCOLS.to_vec()) },
         Set {
             name: ENI_OF.into(),
             content: Content::PrefixVerdicts(present.iter().flat_map(owner).collect()),
@@ -109,7 +108,8 @@ fn prerouting(primary: &IfName) -> Chain {
     }
 }
 
-fn route() -> Chain {
+fn route(primary: Ipv4Addr) -> Chain {
+    let from_pod = || Expr::Input(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into()));
     let translated = |destination: Expr| {
         let remember = [Expr::SetCtMark(layout::PRIMARY_MARK), Expr::SetMark(layout::PRIMARY_MARK)];
         let mut rule = vec![Expr::SourceIn(NAT_LOCAL.into()), Expr::CtNew, destination];
@@ -121,8 +121,18 @@ fn route() -> Chain {
         Rule::new(
             "of a flow through the primary ENI",
             vec![
-                Expr::Input(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into())),
+                from_pod(),
                 Expr::CtMarkIs(layout::PRIMARY_MARK),
+                Expr::SetMark(layout::PRIMARY_MARK),
+                Expr::Verdict(Verdict::Accept),
+            ],
+        ),
+        // Also when the mark is gone (others write it, too) or was never set (by an earlier version of this table).
+        Rule::new(
+            "of a flow that is translated",
+            vec![
+                from_pod(),
+                Expr::CtRepliesTo(primary),
                 Expr::SetMark(layout::PRIMARY_MARK),
                 Expr::Verdict(Verdict::Accept),
             ],
@@ -137,7 +147,7 @@ fn route() -> Chain {
 fn postrouting() -> Chain {
     let to_pod = Expr::Output(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into()));
     let leave = || Expr::Verdict(Verdict::Return);
-    let translate = || Expr::Verdict(Verdict::Goto(SNAT.into()));
+    let translate = || Expr::Verdict(Verdict::Goto(TRANSLATE.into()));
     let rules = vec![
         Rule::new("to a pod of this node", vec![to_pod, leave()]),
         Rule::new(
@@ -155,17 +165,17 @@ fn postrouting() -> Chain {
     }
 }
 
-fn snat(wanted: &NodeWanted) -> Chain {
+fn translate(wanted: &NodeWanted) -> Chain {
     let ports = Ports { first: wanted.nat.ports.first(), last: wanted.nat.ports.last(), fully_random: true };
     let address = wanted.primary.address;
-    let rules = vec![
-        Rule::new(
-            "to the node's primary address",
-            vec![Expr::ProtocolIn(NAT_PORTS.into()), Expr::Snat(address, Some(ports))],
-        ),
-        Rule::new("protocols without ports", vec![Expr::Snat(address, None)]),
-    ];
-    Chain { name: SNAT.into(), base: None, rules }
+    // A rule each, not a set of protocols: nft takes a range of ports back only behind a protocol.
+    let with_ports = |(name, number): (&str, u8)| {
+        let expressions = vec![Expr::Protocol(number), Expr::Snat(address, Some(ports))];
+        Rule::new(&format!("{name} to the node's primary address"), expressions)
+    };
+    let mut rules = PORT_PROTOCOLS.map(with_ports).to_vec();
+    rules.push(Rule::new("protocols without ports", vec![Expr::Snat(address, None)]));
+    Chain { name: TRANSLATE.into(), base: None, rules }
 }
 
 const fn base(kind: ChainKind, hook: Hook, priority: i32) -> Option<Base> {
