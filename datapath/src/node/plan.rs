@@ -70,6 +70,22 @@ impl Action {
     }
 }
 
+impl Action {
+    /// True when both put the same thing there.
+    fn puts_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::UpdateTable { table: mine, .. }, Self::UpdateTable { table: theirs, .. }) => {
+                mine.family == theirs.family
+            }
+            (
+                Self::RemoveAddress(_) | Self::RemoveRoute(_) | Self::RemoveRule(_) | Self::DeleteTable(_),
+                _,
+            ) => false,
+            _ => self == other,
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -164,6 +180,15 @@ impl NodePlan {
     #[must_use]
     pub fn is_in_sync(&self) -> bool {
         self.changes.is_empty() && self.missing.is_empty()
+    }
+
+    /// True when both plans put something there that is missing. When the change from what one of them is about to what the other is about fails, that
+    /// something is not half of the change: it was there before it, and somebody took it away.
+    #[must_use]
+    pub fn shares_a_loss_with(&self, other: &Self) -> bool {
+        let lost =
+            |mine: &Change| other.changes.iter().any(|theirs| mine.action.puts_the_same(&theirs.action));
+        self.changes.iter().any(lost)
     }
 
     fn push(&mut self, action: Action, reason: impl Into<String>) {

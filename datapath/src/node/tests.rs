@@ -104,6 +104,34 @@ fn a_fresh_node_is_planned_completely_and_then_is_in_sync() {
 }
 
 #[test]
+fn half_of_a_change_is_no_loss_and_what_both_states_need_is_one() {
+    let settled = after(observed(), &NodePlan::new(&observed(), &wanted()));
+    let mut next = wanted();
+    drop(next.secondaries.remove(1));
+    next.nat.never.push(net("172.31.0.0/16"));
+    let lost = |state: &NodeObserved| {
+        NodePlan::new(state, &next).shares_a_loss_with(&NodePlan::new(state, &wanted()))
+    };
+    let change = NodePlan::new(&settled, &next);
+    assert!(change.changes.len() > 3, "{:#?}", lines(&change));
+    for done in 0..=change.changes.len() {
+        let half = NodePlan { changes: change.changes[..done].to_vec(), missing: Vec::new() };
+        assert!(!lost(&after(settled.clone(), &half)), "after {:#?}", lines(&half));
+    }
+    let losses: [Loss; 4] = [
+        |state| drop(state.tables.remove(&Family::Ip)),
+        |state| state.rules.retain(|rule| rule.priority != layout::PODS_RULE),
+        |state| state.routes.retain(|route| route.table != TableId::new(5001)),
+        |state| state.sysctls.values_mut().for_each(|value| *value = Some("0".into())),
+    ];
+    for lose in losses {
+        let mut damaged = settled.clone();
+        lose(&mut damaged);
+        assert!(lost(&damaged), "{:#?}", lines(&NodePlan::new(&damaged, &next)));
+    }
+}
+
+#[test]
 fn every_single_loss_is_repaired_by_changes_that_name_it() {
     let settled = after(observed(), &NodePlan::new(&observed(), &wanted()));
     let losses: [(&str, Loss); 7] = [

@@ -55,6 +55,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// When the kernel refuses; what was changed before stays, and the next attempt goes on from there.
     fn converge(&self, wanted: &NodeWanted) -> Result<Converged, KernelError>;
 
+    /// Whether the kernel lacks something that `wanted` needs and `kept` needed as well, so that the pods which run may suffer. Changes nothing.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    fn has_lost(&self, kept: &NodeWanted, wanted: &NodeWanted) -> Result<bool, KernelError>;
+
     /// The pods that are wired now.
     ///
     /// # Errors

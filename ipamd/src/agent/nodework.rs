@@ -3,7 +3,7 @@
 //! with nothing to do changes nothing. What became of it goes to the pool as an event, once per change of the answer.
 
 use super::granted::Granted;
-use super::kernel::{Converged, Kernel};
+use super::kernel::{Converged, Kernel, KernelError};
 use super::status::{Health, NodeStatus};
 use super::wanted::{NodeInputs, kernel_mac, node_wanted, unknown_subnets};
 use crate::chain::chain;
@@ -50,11 +50,20 @@ struct NodeTask<C, K> {
     inputs: NodeInputs,
     /// What the pool was told last.
     told: Option<Told>,
-    /// The generation and inputs that were applied last: what is changed while they stay the same is a repair.
-    applied: (u64, NodeInputs),
-    /// The kernel as it was made last.
+    /// What was applied last.
+    applied: Option<Applied>,
+    /// What the kernel was made like last.
     kept: Option<NodeWanted>,
     ask_subnets_at: Instant,
+}
+
+/// What was applied. What is changed while all of it stays the same is a repair.
+#[derive(PartialEq)]
+struct Applied {
+    generation: u64,
+    inputs: NodeInputs,
+    /// ENIs whose links were there.
+    ready: BTreeSet<EniId>,
 }
 
 /// A generation could not be applied.
@@ -87,7 +96,7 @@ pub(super) fn spawn<C: Cloud, K: Kernel>(parts: NodeParts<C, K>) -> tokio::task:
     let task = NodeTask {
         parts,
         links_changed,
-        applied: (0, inputs.clone()),
+        applied: None,
         kept: None,
         inputs,
         told: None,
@@ -131,16 +140,19 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
     async fn converge(&mut self, wanted: DatapathWanted) {
         self.learn_subnets(unknown_subnets(&wanted, &self.inputs)).await;
         let outcome = match node_wanted(&wanted, &self.inputs) {
-            Ok(node) => match self.attempt(&node).await {
-                Ok(converged) => {
-                    self.kept = Some(node);
-                    Ok(converged)
+            Ok(node) => {
+                let attempt = node.clone();
+                match self.on_thread(move |kernel| kernel.converge(&attempt)).await {
+                    Ok(converged) => {
+                        self.kept = Some(node);
+                        Ok(converged)
+                    }
+                    Err(message) => {
+                        let repair = self.is_applied(&wanted) || self.has_lost(node).await;
+                        Err(Failed { message, repair })
+                    }
                 }
-                Err(message) => {
-                    let repair = self.is_applied(&wanted) || !self.keeps().await;
-                    Err(Failed { message, repair })
-                }
-            },
+            }
             Err(error) => Err(Failed { message: chain(&error).to_string(), repair: false }),
         };
         match outcome {
@@ -149,26 +161,28 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
         }
     }
 
-    /// Makes the kernel like this, or says why not.
-    async fn attempt(&self, node: &NodeWanted) -> Result<Converged, String> {
-        let (kernel, node) = (Arc::clone(&self.parts.kernel), node.clone());
-        match tokio::task::spawn_blocking(move || kernel.converge(&node)).await {
-            Ok(Ok(converged)) => Ok(converged),
-            Ok(Err(error)) => Err(chain(&error).to_string()),
+    /// Whether the kernel has lost something that was there before what failed just now, so that pods that run may suffer. It is not led back to what it was:
+    /// the next attempt would change it again, and so on, every few seconds.
+    async fn has_lost(&self, wanted: NodeWanted) -> bool {
+        let Some(kept) = self.kept.clone() else { return false };
+        self.on_thread(move |kernel| kernel.has_lost(&kept, &wanted)).await.unwrap_or(true)
+    }
+
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&K) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<T, String> {
+        let kernel = Arc::clone(&self.parts.kernel);
+        match tokio::task::spawn_blocking(move || work(&kernel)).await {
+            Ok(done) => done.map_err(|error| chain(&error).to_string()),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// Whether the kernel is, or can be made, as it was before what failed just now: then pods that run do not suffer.
-    async fn keeps(&self) -> bool {
-        match &self.kept {
-            Some(node) => self.attempt(node).await.is_ok(),
-            None => true,
-        }
-    }
-
     fn is_applied(&self, wanted: &DatapathWanted) -> bool {
-        (self.applied.0, &self.applied.1) == (wanted.generation, &self.inputs)
+        let same =
+            |applied: &Applied| (applied.generation, &applied.inputs) == (wanted.generation, &self.inputs);
+        self.applied.as_ref().is_some_and(same)
     }
 
     async fn learn_subnets(&mut self, unknown: BTreeSet<SubnetId>) {
@@ -189,7 +203,15 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
     }
 
     fn converged(&mut self, wanted: &DatapathWanted, converged: Converged) {
-        let repaired = self.is_applied(wanted);
+        let ready: BTreeSet<EniId> = wanted
+            .enis
+            .iter()
+            .filter(|eni| converged.ready.contains(&kernel_mac(eni.mac)))
+            .map(|eni| eni.eni.clone())
+            .collect();
+        let applied =
+            Applied { generation: wanted.generation, inputs: self.inputs.clone(), ready: ready.clone() };
+        let repaired = self.applied.as_ref() == Some(&applied);
         for change in &converged.changes {
             if repaired {
                 tracing::warn!(change, "repaired: the kernel was not as we left it");
@@ -197,13 +219,7 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
                 tracing::info!(change, generation = wanted.generation, "kernel changed");
             }
         }
-        self.applied = (wanted.generation, self.inputs.clone());
-        let ready: BTreeSet<EniId> = wanted
-            .enis
-            .iter()
-            .filter(|eni| converged.ready.contains(&kernel_mac(eni.mac)))
-            .map(|eni| eni.eni.clone())
-            .collect();
+        self.applied = Some(applied);
         let primary_is_ready = converged.ready.contains(&kernel_mac(self.inputs.primary_mac));
         let repairs = if repaired { converged.changes.len() as u64 } else { 0 };
         let now = Instant::now();

@@ -298,6 +298,25 @@ fn drift_is_repaired_within_seconds_and_a_failing_repair_does_not_unready_the_no
 }
 
 #[test]
+fn a_change_that_fails_is_tried_again_and_nothing_is_turned_back_and_forth() {
+    let mut bed = Bed::new();
+    bed.config.reconcile = Duration::from_millis(100);
+    let agent = bed.start_ready();
+    bed.kernel.with(|state| {
+        state.broken = true;
+        state.attempts.clear();
+    });
+    bed.metadata.vpc_cidrs.lock().unwrap().push("10.9.0.0/16".parse().unwrap());
+    let tried = |state: &mut bed::KernelState| {
+        let new = state.attempts.iter().position(|wanted| wanted.nat.never.contains(&net("10.9.0.0/16")));
+        new.map(|at| state.attempts[at..].to_vec()).unwrap_or_default()
+    };
+    wait_until("tried again", || bed.kernel.with(tried).len() >= 2);
+    assert!(bed.kernel.with(tried).windows(2).all(|two| two[0] == two[1]));
+    assert!(agent.status().unwrap().ready, "what was there is still there");
+}
+
+#[test]
 fn without_metadata_the_agent_says_so_and_goes_on_when_it_comes() {
     let mut bed = Bed::new();
     bed.config.add_wait = Duration::from_millis(100);

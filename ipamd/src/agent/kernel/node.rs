@@ -64,6 +64,12 @@ impl Kernel for NodeKernel {
         })
     }
 
+    fn has_lost(&self, kept: &NodeWanted, wanted: &NodeWanted) -> Result<bool, KernelError> {
+        let mut sockets = Sockets::open().map_err(failed("open sockets to the kernel"))?;
+        let observed = sockets.observe().map_err(failed("read the node's kernel"))?;
+        Ok(NodePlan::new(&observed, wanted).shares_a_loss_with(&NodePlan::new(&observed, kept)))
+    }
+
     fn wired_pods(&self) -> Result<Vec<WiredPod>, KernelError> {
         let mut netlink = Netlink::open().map_err(failed("open a socket to the kernel"))?;
         let links = netlink.links().map_err(failed("list links"))?;

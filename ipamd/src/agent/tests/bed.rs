@@ -39,6 +39,8 @@ pub(super) fn net(text: &str) -> Ipv4Net {
 #[derive(Default)]
 pub(super) struct KernelState {
     pub(super) wanted: Option<NodeWanted>,
+    /// What it was to be made like, each time.
+    pub(super) attempts: Vec<NodeWanted>,
     pub(super) broken: bool,
     /// Somebody flushed everything: the next comparison finds a difference.
     pub(super) flushed: bool,
@@ -86,6 +88,7 @@ impl Kernel for FakeKernel {
     fn converge(&self, wanted: &NodeWanted) -> Result<Converged, KernelError> {
         let attached = self.links();
         self.with(|state| {
+            state.attempts.push(wanted.clone());
             if state.broken {
                 return Err(KernelError { doing: "prepare the node's kernel", cause: "it is broken".into() });
             }
@@ -99,6 +102,10 @@ impl Kernel for FakeKernel {
                 primary_mtu_bytes: 9001,
             })
         })
+    }
+
+    fn has_lost(&self, _kept: &NodeWanted, _wanted: &NodeWanted) -> Result<bool, KernelError> {
+        Ok(self.with(|state| state.flushed))
     }
 
     fn wired_pods(&self) -> Result<Vec<WiredPod>, KernelError> {

@@ -64,3 +64,16 @@ fn c62_a_start_sweeps_veths_without_a_grant_and_no_others() {
     agent.stop().unwrap();
     assert!(bed.kernel.with(|state| state.detached.is_empty()));
 }
+
+#[test]
+fn a_start_forgets_the_flows_of_what_rests_because_nobody_knows_what_a_killed_agent_still_had_to_do() {
+    let bed = Bed::new();
+    let agent = bed.start_ready();
+    let (rests, held) = (agent.address("gone"), agent.address("held"));
+    agent.del("gone");
+    agent.kill();
+    bed.kernel.with(|state| state.forgotten.clear());
+    let _agent = bed.start_ready();
+    wait_until("forgotten", || bed.kernel.with(|state| state.forgotten.contains(&rests)));
+    assert!(!bed.kernel.with(|state| state.forgotten.contains(&held)), "flows of a pod that lives");
+}
