@@ -5,7 +5,7 @@
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use spur_wire::{
     AddReply, AddRequest, CheckReply, CheckRequest, DelReply, DelRequest, FrameError, GcReply, GcRequest,
-    Refusal, Request, RequestBody, Response, StatusReply, VERSION, read_frame, write_frame,
+    Refusal, RefusalKind, Request, RequestBody, Response, StatusReply, VERSION, read_frame, write_frame,
 };
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -39,8 +39,18 @@ pub(crate) enum AgentError {
     },
     #[error("the agent at {} answered something else than was asked", .socket.display())]
     Confused { socket: PathBuf },
-    #[error("the agent refuses: {}", .0.reason)]
+    #[error("the agent refuses: {}{}", .0.reason, hint(.0.kind))]
     Refused(Refusal),
+}
+
+/// What helps, if the agent's own words cannot say it: it may be older than this plugin.
+fn hint(kind: RefusalKind) -> String {
+    match kind {
+        RefusalKind::Version => {
+            format!("; this plugin speaks {VERSION}: try again when both have been upgraded")
+        }
+        _ => String::new(),
+    }
 }
 
 impl<'a> Agent<'a> {

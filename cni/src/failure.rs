@@ -98,10 +98,10 @@ fn agent_code(error: &AgentError) -> Code {
         AgentError::Exchange { cause: spur_wire::FrameError::Io(_), .. } => Code::TryAgain,
         AgentError::Exchange { .. } | AgentError::Confused { .. } => Code::AgentProtocol,
         AgentError::Refused(refusal) => match refusal.kind {
-            RefusalKind::TryAgain | RefusalKind::NotReady => Code::TryAgain,
+            // Of plugin and agent one was upgraded, and the other will be.
+            RefusalKind::TryAgain | RefusalKind::NotReady | RefusalKind::Version => Code::TryAgain,
             RefusalKind::AlreadyAttached => Code::AlreadyAttached,
             RefusalKind::Invalid => Code::InvalidConfig,
-            RefusalKind::Version => Code::AgentProtocol,
             RefusalKind::Internal => Code::Internal,
         },
     }
@@ -156,7 +156,6 @@ mod tests {
             (RefusalKind::NotReady, 11),
             (RefusalKind::AlreadyAttached, 100),
             (RefusalKind::Invalid, 7),
-            (RefusalKind::Version, 101),
             (RefusalKind::Internal, 999),
         ] {
             let failure =
@@ -167,6 +166,19 @@ mod tests {
             });
             assert_eq!(reply, expected);
         }
+    }
+
+    #[test]
+    fn another_version_of_the_protocol_is_named_and_tried_again() {
+        let reason = "protocol version 1 is not spoken here; this agent speaks 2".to_owned();
+        let refusal = Refusal { kind: RefusalKind::Version, reason };
+        let reply = Failure::Add(AgentError::Refused(refusal)).reply("1.0.0");
+        assert_eq!(reply.code, Code::TryAgain);
+        assert_eq!(
+            reply.msg,
+            "no address: the agent refuses: protocol version 1 is not spoken here; this agent speaks 2; \
+             this plugin speaks 1: try again when both have been upgraded"
+        );
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Every version of the specification, from 0.1.0 to 1.1.0, on a real kernel: the whole trip of a pod, the shape of its result, and
-//! results of earlier plugins in every shape. What a version changes is words; the kernel must be the same for all.
+//! results of earlier plugins in every shape. What a version changes is words; the kernel must be the same for all. And an agent of an earlier
+//! version, which is the one that runs while a node's plugin was replaced and its agent was not yet.
 //! Without privileges the tests fail.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 mod node;
 
-use common::FakeAgent;
+use common::{Behaviour, FakeAgent, refused};
 use node::{Namespace, Node};
 use serde_json::{Value, json};
+use spur_wire::{RefusalKind, RequestBody};
 
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -121,4 +123,46 @@ fn c24_c25_previous_results_of_every_version_are_taken_in_every_version() {
             node.run(&agent.invocation("DEL", "c1", pod.path())).assert_silent_success();
         }
     }
+}
+
+/// What the agent of an earlier version said, in the order STATUS, ADD, CHECK, DEL, GC.
+const FRAMES: &str = include_str!("../../testbed/earlier/be5d890/frames");
+
+#[test]
+#[ignore = "needs root"]
+fn an_agent_of_an_earlier_version_is_understood_in_every_verb() {
+    let (node, pod) = (Node::new(), Namespace::new());
+    let agent = FakeAgent::start(|request| {
+        let place = match request.body {
+            RequestBody::Status => 0,
+            RequestBody::Add(_) => 1,
+            RequestBody::Check(_) => 2,
+            RequestBody::Del(_) => 3,
+            RequestBody::Gc(_) => 4,
+        };
+        let answer = FRAMES.lines().nth(2 * place + 1).unwrap().replace("10.0.5.117", "10.77.0.1");
+        let length = u32::try_from(answer.len()).unwrap();
+        Behaviour::Bytes([&length.to_le_bytes(), answer.as_bytes()].concat())
+    });
+    let run =
+        |verb: &str, edit: fn(&mut Value)| node.run(&agent.invocation(verb, "c1", pod.path()).edit(edit));
+    run("STATUS", |_| {}).assert_silent_success();
+    let result = run("ADD", |_| {}).result();
+    node.ping(address(&result));
+    let check = agent.invocation("CHECK", "c1", pod.path()).edit(|conf| conf["prevResult"] = result);
+    node.run(&check).assert_silent_success();
+    run("DEL", |_| {}).assert_silent_success();
+    run("GC", |conf| conf["cni.dev/valid-attachments"] = json!([])).assert_silent_success();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_agent_that_speaks_another_version_is_named_and_del_is_kept_for_the_next_one() {
+    let (node, pod) = (Node::new(), Namespace::new());
+    let words = "protocol version 1 is not spoken here; this agent speaks 2";
+    let agent = FakeAgent::start(move |_| Behaviour::Answer(refused(RefusalKind::Version, words)));
+    let message = node.run(&agent.invocation("ADD", "c1", pod.path())).failure(11);
+    assert!(message.contains(words) && message.contains("try again"), "{message}");
+    node.run(&agent.invocation("DEL", "c1", pod.path())).assert_silent_success();
+    assert_eq!(agent.spooled().len(), 1);
 }

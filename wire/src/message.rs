@@ -183,7 +183,7 @@ pub enum RefusalKind {
     AlreadyAttached,
     /// The request makes no sense (CNI code 7).
     Invalid,
-    /// The protocol version or the verb is not spoken here (CNI code 101).
+    /// The protocol version or the verb is not spoken here: one of the two is yet to be upgraded (CNI code 11).
     Version,
     /// The agent failed: its store, its kernel (CNI code 999).
     Internal,
