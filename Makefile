@@ -32,8 +32,10 @@ SEED ?= 1000
 SECONDS ?= 60
 ROUNDS ?= 120
 FIRST ?= 1
+# The last commit before decision 0009 changed the ruleset, with the dependencies of today.
+FROM ?= be5d890
 
-.PHONY: help deps build plugin agent demo test unit root kube-proxy witness localstack check fmt pure ci replay fuzz soak mutants bench torture clean
+.PHONY: help deps build plugin agent demo test unit root kube-proxy witness localstack check fmt pure ci replay fuzz soak mutants bench torture upgrade clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,7 +53,7 @@ agent: deps ## Build the agent as it is released (minutes, the first time)
 build: plugin ## Build plugin, agent, vpcsim and the demo
 	@$(CARGO) build --locked --workspace --bins
 	@mkdir -p $(SPUR_BIN)
-	@ln -f $(CARGO_TARGET_DIR)/debug/{spur-ipamd,vpcsim,spur-demo,spur-torture,spur-faults} $(SPUR_BIN)/
+	@ln -f $(CARGO_TARGET_DIR)/debug/{spur-ipamd,vpcsim,spur-demo,spur-torture,spur-upgrade,spur-faults} $(SPUR_BIN)/
 	@ln -f $(CARGO_TARGET_DIR)/$(PLUGIN_TARGET)/plugin/spur $(SPUR_BIN)/
 
 demo: build ## A VPC on this machine, real pods, real packets: MODE=eni|vpcRoute|mixed NODES=3 PODS=12 TYPE=m5.large
@@ -65,6 +67,9 @@ bench: build agent ## Spur beside ptp + host-local and beside rules per pod: wri
 
 torture: build ## Kill agents, plugins and controller under churn and faults, and compare all views: MODE=eni|vpcRoute|mixed ROUNDS=120 SEED=… FIRST=1
 	@$(SPUR_BIN)/spur-torture --mode $(MODE) --rounds $(ROUNDS) --first $(FIRST) $(if $(filter-out file,$(origin SEED)),--seed $(SEED))
+
+upgrade: build ## Replace agents and plugins of an earlier revision by these, and back, under live flows: FROM=…
+	@$(SPUR_BIN)/spur-upgrade --from "$$(scripts/build-revision $(FROM))" $(if $(CAPTURE),--capture $(CAPTURE))
 
 test: unit replay root witness localstack ## Everything, root and LocalStack included
 	@echo "all tests passed"

@@ -16,4 +16,5 @@ pub mod snapshot;
 pub mod table;
 pub mod torture;
 pub mod traffic;
+pub mod upgrade;
 pub mod world;

@@ -23,7 +23,7 @@ const WITNESSES: [(&str, &[&str]); 6] = [
 ];
 
 /// Keys whose values the kernel chooses or counts.
-const VOLATILE: [&str; 12] = [
+const VOLATILE: [&str; 13] = [
     "ifindex",
     "link_index",
     "handle",
@@ -36,6 +36,7 @@ const VOLATILE: [&str; 12] = [
     "metainfo",
     "index",
     "flags",
+    "operstate",
 ];
 
 impl Snapshot {

@@ -163,11 +163,19 @@ impl World {
     /// # Errors
     /// When it cannot be started.
     pub fn launch_agent(&self, node: usize) -> Result<()> {
+        self.launch_agent_of(node, &binary("spur-ipamd")?)
+    }
+
+    /// As [`World::launch_agent`], of another build.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch_agent_of(&self, node: usize, program: &Path) -> Result<()> {
         self.configure_agent(node, &self.spec.pool)?;
         let Self { node_endpoint, .. } = self;
         let node = &self.nodes[node];
         let config = node.config();
-        let mut command = Command::new(binary("spur-ipamd")?);
+        let mut command = Command::new(program);
         command
             .args(["agent", "--config"])
             .arg(&config)

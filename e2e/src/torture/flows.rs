@@ -1,5 +1,5 @@
-//! Flows that live as long as the run, between pods that do: a TCP connection and a UDP conversation, probed all the time. Whatever happens to
-//! agents, plugins and the cloud, nothing of it may reach them.
+//! Flows that live as long as the run, between pods that do, or a pod and somebody else: a TCP connection and a UDP conversation, probed all the
+//! time. Whatever happens to agents, plugins and the cloud, nothing of it may reach them.
 //!
 //! # What is tolerated
 //! A TCP connection must not break, and each probe must be answered within [`PATIENCE`]. Of the datagrams, one in [`LOSS`] may be lost (a full
@@ -40,9 +40,33 @@ pub struct Seen {
 pub struct Flow {
     /// What it is, for people.
     pub name: String,
+    /// The address that the answering end saw at first.
+    pub source: IpAddr,
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Where a flow begins or ends.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// For people.
+    pub name: &'a str,
+    /// Where its socket is.
+    pub netns: &'a NetNs,
+    /// Under which address it is reached.
+    pub address: IpAddr,
+}
+
+impl<'a> End<'a> {
+    /// A pod that was added.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn of(pod: &'a Pod) -> Result<Self> {
+        let address = pod.address.with_context(|| format!("pod {} has no address", pod.name))?;
+        Ok(Self { name: &pod.name, netns: &pod.netns, address })
+    }
 }
 
 /// Either transport, at the asking end.
@@ -55,12 +79,22 @@ impl Flow {
     /// Begins both flows between two pods.
     ///
     /// # Errors
-    /// When a socket cannot be made or the connection does not come about.
+    /// As [`Flow::open`].
     pub fn between(from: &Pod, to: &Pod) -> Result<[Self; 2]> {
-        let address = to.address.context("the pod that is to answer has no address")?;
+        Self::open(End::of(from)?, End::of(to)?)
+    }
+
+    /// Begins both flows.
+    ///
+    /// # Errors
+    /// When a socket cannot be made or the connection does not come about.
+    pub fn open(from: End<'_>, to: End<'_>) -> Result<[Self; 2]> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (udp, udp_end) = udp(&from.netns, &to.netns, address)?;
-        let (tcp, tcp_end) = tcp(&from.netns, &to.netns, address)?;
+        let (udp, udp_end) = udp(from.netns, to.netns, to.address)?;
+        let connected = tcp(from.netns, to.netns, to.address);
+        let (tcp, tcp_end) =
+            connected.with_context(|| format!("a flow from {} to {}", from.name, to.name))?;
+        let source = tcp_end.peer_addr().context("ask whom a flow comes from")?.ip();
         let name = |kind: &str| format!("{kind} {} → {}", from.name, to.name);
         let answer_udp = spawn(&stop, move |stop| answer_datagrams(&udp_end, stop));
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -70,26 +104,27 @@ impl Flow {
                 break_off(&noted, &format!("the answering end: {error}"));
             }
         });
+        let flow = |kind, seen, answering| Self {
+            name: name(kind),
+            source,
+            seen,
+            stop: Arc::clone(&stop),
+            threads: vec![answering],
+        };
         Ok([
-            Self::ask(name("TCP"), Wire::Tcp(tcp), &stop, answer_tcp, seen),
-            Self::ask(name("UDP"), Wire::Udp(udp), &stop, answer_udp, Arc::default()),
+            flow("TCP", seen, answer_tcp).asked_by(Wire::Tcp(tcp)),
+            flow("UDP", Arc::default(), answer_udp).asked_by(Wire::Udp(udp)),
         ])
     }
 
-    fn ask(
-        name: String,
-        wire: Wire,
-        stop: &Arc<AtomicBool>,
-        answering: JoinHandle<()>,
-        seen: Arc<Mutex<Seen>>,
-    ) -> Self {
-        let noted = Arc::clone(&seen);
-        let asking = spawn(stop, move |stop| {
+    fn asked_by(mut self, wire: Wire) -> Self {
+        let noted = Arc::clone(&self.seen);
+        self.threads.push(spawn(&self.stop, move |stop| {
             if let Err(error) = probe(wire, &noted, stop) {
                 break_off(&noted, &format!("{error:#}"));
             }
-        });
-        Self { name, seen, stop: Arc::clone(stop), threads: vec![asking, answering] }
+        }));
+        self
     }
 
     /// What was seen so far.

@@ -153,7 +153,11 @@ impl Node {
         for (key, value) in &spec.cni {
             let _ = writeln!(text, "  {key}: {value}");
         }
-        let _ = writeln!(text, "pool:\n  mode: {}", self.mode);
+        let _ = writeln!(text, "pool:");
+        // An agent of an earlier version knows one mode only, and does not know the key.
+        if self.mode != NodeMode::Eni {
+            let _ = writeln!(text, "  mode: {}", self.mode);
+        }
         for (key, value) in pool {
             let _ = writeln!(text, "  {key}: {value}");
         }

@@ -17,4 +17,5 @@ mod reload;
 mod status;
 mod store;
 mod torture;
+mod upgrade;
 mod vpc_route;
