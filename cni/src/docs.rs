@@ -75,17 +75,17 @@ const CODES: [(Code, &str); 17] = [
         "A key has a value that makes no sense, or is missing; the message names key and value.",
     ),
     (Code::OwnNetns, "`CNI_NETNS` is the namespace that the plugin runs in."),
-    (Code::TryAgain, "The same call may succeed later: no address yet, agent starting or away."),
+    (
+        Code::TryAgain,
+        "The same call may succeed later: no address yet, agent starting or away, or of another version of the protocol while a node is upgraded.",
+    ),
     (Code::NotAvailable, "STATUS: ADD cannot be served."),
     (
         Code::LimitedConnectivity,
         "STATUS: what pods need in the node's kernel is gone, and the agent failed to repair it for 20 s.",
     ),
     (Code::AlreadyAttached, "The container has this interface already."),
-    (
-        Code::AgentProtocol,
-        "Agent and plugin do not understand each other: mixed versions, or a wrong socket.",
-    ),
+    (Code::AgentProtocol, "What answers at the socket does not speak the agent's protocol: a wrong socket."),
     (Code::InterfaceExists, "An interface of that name is in the pod's namespace; it was not touched."),
     (Code::Kernel, "The kernel refused; `details` has the step and the reason."),
     (Code::Drift, "CHECK: the pod's network is not as it was made; every difference is listed."),
