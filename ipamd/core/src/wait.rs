@@ -117,6 +117,8 @@ pub enum Wait {
         /// The first is free then.
         until: Timestamp,
     },
+    /// Its pod was deleted meanwhile.
+    Deleted,
     /// It will be served in a moment.
     Queued,
 }
@@ -143,6 +145,7 @@ impl Wait {
             Self::CallPending { .. } => "call_pending",
             Self::DatapathPending { .. } => "datapath_pending",
             Self::Cooldown { .. } => "cooldown",
+            Self::Deleted => "deleted",
             Self::Queued => "queued",
         }
     }
@@ -189,6 +192,7 @@ impl fmt::Display for Wait {
             Self::Cooldown { addresses, until } => {
                 write!(f, "{addresses} addresses of deleted pods rest, the first until {until}")
             }
+            Self::Deleted => f.write_str("its pod was deleted meanwhile"),
             Self::Queued => f.write_str("about to be served"),
         }
     }

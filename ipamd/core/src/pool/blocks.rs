@@ -116,6 +116,10 @@ impl Pool {
         let Some(grant) = &blocks.grant else { return BTreeSet::from([Wait::NoGrant]) };
         let mut waits: BTreeSet<Wait> =
             grant.waits.iter().map(|reason| Wait::Routes { reason: reason.clone() }).collect();
+        if grant.blocks.is_empty() {
+            waits.insert(Wait::NoGrant);
+            return waits;
+        }
         let full = |address: IpAddr| self.table.get(address).is_some_and(|slot| !slot.free());
         let mut addresses = grant.blocks.iter().flat_map(|block| usable(block).iter());
         if addresses.all(full) {

@@ -8,6 +8,7 @@ use crate::backoff::{Key, Policy};
 use crate::finding::Finding;
 use crate::prefix;
 use crate::record::{Intent, StoreChange};
+use crate::settings::PrefixDelegation;
 use crate::wait::Wait;
 use ipnet::IpNet;
 use spur_cloud::{AddressRequest, Eni, EniId, SubnetId};
@@ -164,6 +165,13 @@ impl Pool {
         };
         let wait = |until| Wait::NoFreePrefix { subnet: subnet.clone(), until };
         self.backoffs.fail(Key::Prefixes(subnet.clone()), self.now, policy, &mut self.jitter, wait);
+    }
+
+    /// Where no prefixes are used, it is no matter whether there are any.
+    pub(super) fn drop_prefix_findings(&mut self) {
+        if self.delegation() == PrefixDelegation::Off {
+            self.findings.retain(|finding| !matches!(finding, Finding::SubnetFragmented { .. }));
+        }
     }
 
     /// The subnet gave what was asked for. Single addresses out of a subnet without a free /28 mean that it is fragmented.

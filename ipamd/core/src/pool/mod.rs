@@ -204,8 +204,14 @@ impl Pool {
     fn take(&mut self, event: Event) {
         match event {
             Event::Tick => {}
-            Event::Reload(settings) => self.settings = *settings,
-            Event::Limits(limits) => self.node.limits = *limits,
+            Event::Reload(settings) => {
+                self.settings = *settings;
+                self.drop_prefix_findings();
+            }
+            Event::Limits(limits) => {
+                self.node.limits = *limits;
+                self.drop_prefix_findings();
+            }
             Event::Blocks(grant) => self.grant_blocks(grant),
             Event::Add { ticket, attachment, pod, sandbox } => self.add(ticket, attachment, pod, sandbox),
             Event::Cancel { ticket } => self.cancel(ticket),

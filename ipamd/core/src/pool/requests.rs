@@ -53,7 +53,7 @@ impl Pool {
         if let Some(at) = self.waiters.iter().position(|waiter| waiter.key == *key)
             && let Some(waiter) = self.waiters.remove(at)
         {
-            self.reply(waiter.ticket, Reply::Refused { waits: vec![Wait::Queued] });
+            self.reply(waiter.ticket, Reply::Refused { waits: vec![Wait::Deleted] });
         }
         let held =
             self.table.of(key).and_then(|address| Some((address, self.table.get(address)?.state.clone())));
@@ -76,7 +76,7 @@ impl Pool {
         let mut tickets = match grant {
             Grant::Undo(tickets) => tickets,
             Grant::Answer(ticket) => {
-                self.reply(ticket, Reply::Refused { waits: vec![Wait::Queued] });
+                self.reply(ticket, Reply::Refused { waits: vec![Wait::Deleted] });
                 Vec::new()
             }
         };

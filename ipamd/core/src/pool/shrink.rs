@@ -1,6 +1,7 @@
-//! Giving back: whole ENIs first, because they cost a place; then wholly free prefixes; then single addresses from the emptiest ENI. Only
-//! as many as were too many all of the time for a while (for prefixes a shorter one: each holds sixteen), only what nobody has and nothing rests on, and only while EC2 can be read: who
-//! does not see well destroys nothing. What is given back at one moment goes at once, one call per ENI and kind, side by side.
+//! Giving back: wholly free prefixes after a short while, because each holds sixteen; after a longer one whole ENIs, because they cost a
+//! place, and then single addresses from the emptiest ENI. Only as many as were too many all of that time, only what nobody has and nothing
+//! rests on, and only while EC2 can be read: who does not see well destroys nothing. What is given back at one moment goes at once, one
+//! call per ENI and kind, side by side.
 
 use super::stock::whole;
 use super::store::Then;
@@ -60,7 +61,7 @@ impl Pool {
             self.leave(&id);
         }
         if self.stock().need(self.aim()).met() {
-            self.give_back_outdated();
+            self.give_back_outdated(usize::MAX);
         }
         least -= least.min(self.give_back_singles(least));
         // An ENI that is busy gives its part as soon as it is not.
@@ -178,24 +179,25 @@ impl Pool {
         free.filter(|address| self.table.get(*address).is_some_and(|slot| !slot.missing))
     }
 
-    /// Gives back what is of a kind that is not used any more and that nobody has.
-    fn give_back_outdated(&mut self) {
+    /// Gives back what is of a kind that is not used any more and that nobody has; of single addresses so many per ENI at most.
+    fn give_back_outdated(&mut self, singles: usize) {
         for id in self.open() {
             let Some(eni) = self.enis.get(&id) else { continue };
             let old = self.table.shelf(&id).groups().filter(|(prefix, _)| self.outdated(eni, *prefix));
             let prefixes: BTreeSet<IpNet> =
                 old.filter(|(_, group)| whole(group)).filter_map(|(prefix, _)| prefix).collect();
-            let addresses: BTreeSet<IpAddr> =
-                if self.outdated(eni, None) { self.single_free(&id).collect() } else { BTreeSet::new() };
+            let singles = if self.outdated(eni, None) { singles } else { 0 };
+            let addresses: BTreeSet<IpAddr> = self.single_free(&id).take(singles).collect();
             self.give_back(&id, addresses, BTreeSet::new());
             self.give_back(&id, BTreeSet::new(), prefixes);
         }
     }
 
-    /// Growth found no place, but what is to be replaced takes some: it goes at once.
+    /// Growth found no place, but what is to be replaced takes some: it goes at once. Of single addresses only one: whether the subnet has a
+    /// free /28 shows when one is asked for, and a place is enough to ask. If it has, the others follow when the prefix is there.
     pub(super) fn make_room(&mut self) {
         if self.sees_well() && self.waiters.is_empty() {
-            self.give_back_outdated();
+            self.give_back_outdated(1);
         }
     }
 

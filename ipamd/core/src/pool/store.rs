@@ -6,6 +6,7 @@ use crate::action::{Action, Reply, StoreId};
 use crate::address::{Grant, State};
 use crate::backoff::{Key, Policy};
 use crate::eni::{Leaving, Phase};
+use crate::finding::Finding;
 use crate::record::{Intent, IntentId, StoreChange};
 use crate::wait::Wait;
 use spur_cloud::{Api, EniId};
@@ -120,21 +121,24 @@ impl Pool {
             Then::Release(address) => self.release_failed(address, message),
             Then::Create(intent) => {
                 self.creations.remove(&intent);
-                self.pause_creation(message);
+                self.pause(Api::CreateNetworkInterface, message);
             }
-            Then::Unassign(intent) => self.keep_addresses(intent),
+            Then::Unassign(intent) => {
+                self.keep_addresses(intent);
+                self.pause(Api::UnassignPrivateIpAddresses, message);
+            }
             Then::Remove(id) => self.keep_eni(&id),
             Then::Nothing => {}
         }
     }
 
-    /// A store that fails must not be asked again at once for the same ENI.
-    fn pause_creation(&mut self, message: &str) {
+    /// A store that fails must not be asked again at once for the same call.
+    fn pause(&mut self, call: Api, message: &str) {
         let timings = &self.settings.timings;
         let policy = Policy { first: timings.backoff, cap: timings.backoff_cap };
         let (message, api) = (message.to_owned(), "the store".to_owned());
         let wait = |until| Wait::CallFailed { api, until, message };
-        self.backoffs.fail(Key::Api(Api::CreateNetworkInterface), self.now, policy, &mut self.jitter, wait);
+        self.backoffs.fail(Key::Api(call), self.now, policy, &mut self.jitter, wait);
     }
 
     fn granted(&mut self, address: IpAddr) {
@@ -168,6 +172,7 @@ impl Pool {
         let until = self.now.after(self.settings.timings.cooldown);
         self.table.set(address, State::Cooling { until, busy: 0 });
         self.mended(address);
+        self.findings.remove(&Finding::HeldOutsideBlocks { address });
         for ticket in tickets {
             self.reply(ticket, Reply::Released { addresses: vec![address] });
         }

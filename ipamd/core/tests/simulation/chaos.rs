@@ -31,6 +31,8 @@ pub(crate) struct Chaos {
     pub(crate) freeze: u32,
     /// The operator changes the settings.
     pub(crate) reload: u32,
+    /// EC2 tells other limits than the node began with.
+    pub(crate) limits: u32,
     /// Somebody else changes something.
     pub(crate) meddle: u32,
     /// Longest call.
@@ -57,6 +59,7 @@ impl Chaos {
             crash: 0,
             freeze: 0,
             reload: 0,
+            limits: 0,
             meddle: 0,
             call: Duration::from_millis(500),
             lag: Duration::ZERO,
@@ -76,6 +79,7 @@ impl Chaos {
             blind: 200,
             linger: 100,
             reload: 3,
+            limits: 2,
             ..Self::calm()
         }
     }
@@ -87,6 +91,7 @@ impl Chaos {
             lose: 60,
             crash: 3,
             reload: 3,
+            limits: 2,
             lag: Duration::from_secs(10),
             call: Duration::from_secs(3),
             ..Self::calm()
@@ -106,6 +111,7 @@ impl Chaos {
             crash: 20,
             freeze: 2,
             reload: 3,
+            limits: 2,
             call: Duration::from_secs(3),
             ..Self::calm()
         }
@@ -119,6 +125,7 @@ impl Chaos {
             lose: 30,
             crash: 5,
             reload: 3,
+            limits: 2,
             meddle: 15,
             cramped: true,
             ..Self::calm()
@@ -141,6 +148,7 @@ impl Chaos {
             crash: 10,
             freeze: 2,
             reload: 5,
+            limits: 2,
             meddle: 10,
             call: Duration::from_secs(2),
             lag: Duration::from_secs(8),

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// A node that shall use prefixes, and whose subnets have no free /28, asks for one again about every five minutes, and for that gives
-/// back the single addresses that took its places. The release stays open for a minute, while reads may show the addresses still. At the
+/// a single address back if all places are taken. The release stays open for a minute, while reads may show the addresses still. At the
 /// end it may be found at that: this long it is waited for. A release that is stuck is open still.
 const TURN: Duration = Duration::from_secs(300);
 

@@ -115,6 +115,8 @@ pub(crate) struct Sim {
     pub(crate) hog: EniId,
     pub(crate) settings: PoolSettings,
     pub(crate) node: NodeFacts,
+    /// What the instance may have in truth.
+    pub(crate) limits: InstanceLimits,
     pub(crate) pool: Pool,
     pub(crate) disk: Record,
     pub(crate) kernel: Kernel,
@@ -190,7 +192,8 @@ impl Sim {
         mut world: World,
     ) -> Self {
         let instance = world.add_machine(name, "sim.large", limits.clone(), &site.subnets[0]).unwrap();
-        let node = NodeFacts { instance: instance.clone(), limits, primary: primary_of(&world, &instance) };
+        let primary = primary_of(&world, &instance);
+        let node = NodeFacts { instance: instance.clone(), limits: limits.clone(), primary };
         let settings = PoolSettings { targets, eni: template(&instance, site.subnets.clone()), timings };
         let now = Timestamp::from_epoch(EPOCH + world.now());
         let pool = Pool::new(settings.clone(), node.clone(), Record::default(), rng.bits(), now);
@@ -204,6 +207,7 @@ impl Sim {
             hog: site.hog.clone(),
             settings,
             node,
+            limits,
             pool,
             disk: Record::default(),
             kernel: Kernel::default(),

@@ -4,6 +4,7 @@
 use crate::harness::{Pod, Sim, carried, some_targets, within};
 use spur_cloud::{AddressRequest, Eni};
 use spur_ipamd_core::{AttachmentKey, Event, NO_MANAGE_TAG};
+use spur_quotas::{InstanceLimits, NetworkCard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,6 +24,10 @@ impl Sim {
         }
         if self.chance(self.chaos.reload) {
             self.reload();
+        }
+        if self.chance(self.chaos.limits) {
+            let true_ones = self.chance(500);
+            self.tell_limits(true_ones);
         }
         if self.chance(self.chaos.freeze) {
             let time = self.delay(Duration::from_secs(300));
@@ -57,6 +62,12 @@ impl Sim {
             self.settings.eni.subnets.reverse();
         }
         self.feed(Event::Reload(Box::new(self.settings.clone())));
+    }
+
+    /// EC2 tells the limits of the instance: as they are, or one ENI and one address less, as a built-in table that is behind would.
+    fn tell_limits(&mut self, true_ones: bool) {
+        self.node.limits = if true_ones { self.limits.clone() } else { fewer(&self.limits) };
+        self.feed(Event::Limits(Box::new(self.node.limits.clone())));
     }
 
     fn come(&mut self) -> bool {
@@ -203,6 +214,7 @@ impl Sim {
 
     /// Faults end.
     pub(crate) fn end_faults(&mut self) {
+        self.tell_limits(true);
         self.chaos = self.chaos.over();
         self.frozen_until = self.frozen_until.min(self.now());
         self.world.set_read_lag(Duration::ZERO);
@@ -232,4 +244,12 @@ impl Sim {
             }
         }
     }
+}
+
+fn fewer(limits: &InstanceLimits) -> InstanceLimits {
+    let less = |number: u32| number.saturating_sub(1).max(1);
+    let cards = limits.cards().iter().map(|card| NetworkCard { max_enis: less(card.max_enis), ..*card });
+    let (enis, addresses) = (less(limits.enis()), less(limits.ipv4_per_eni()));
+    let (card, hypervisor) = (limits.default_card(), limits.hypervisor());
+    InstanceLimits::new(enis, addresses, cards.collect(), card, hypervisor, limits.bare_metal()).unwrap()
 }

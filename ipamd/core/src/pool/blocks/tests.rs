@@ -1,6 +1,6 @@
 use crate::{
     Action, AttachmentKey, BlockGrant, EniRecord, EniTemplate, Event, Finding, NodeFacts, Pool, PoolSettings,
-    Record, Reply, Targets, Ticket, Timestamp, Timings,
+    Record, Reply, Targets, Ticket, Timestamp, Timings, Wait,
 };
 use spur_quotas::{Hypervisor, InstanceLimits, NetworkCard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,12 +180,32 @@ fn a_pod_keeps_its_address_when_the_block_goes_and_nobody_gets_it_afterwards() {
     assert!(node.findings.contains(&Finding::HeldOutsideBlocks { address }));
     assert!(node.record.holdings.values().any(|holding| holding.address == address));
     assert!(node.add("b").unwrap().to_string().starts_with("10.200.1."));
+    assert_eq!(node.pool.view().findings.len(), 1);
     assert_eq!(node.del("a"), Some(Reply::Released { addresses: vec![address] }));
+    assert_eq!(node.pool.view().findings, [], "it was about the pod");
     node.pass(31);
     let view = node.pool.view();
     let left: Vec<_> = view.enis.iter().flat_map(|eni| &eni.addresses).map(|one| one.address).collect();
     assert!(!left.contains(&address), "{left:?}");
     assert!(!node.record.cooling.contains_key(&address) || node.add("c").is_some());
+}
+
+#[test]
+fn a_node_whose_blocks_were_taken_away_is_told_so_and_is_not_called_full() {
+    let mut node = start();
+    node.grant(&[], &["the controller moved this node to another pool"]);
+    assert_eq!(node.add("a"), None);
+    assert!(node.waits().contains("granted no block") && node.waits().contains("moved"), "{}", node.waits());
+    assert!(!node.waits().contains("full"), "{}", node.waits());
+}
+
+#[test]
+fn a_pod_that_is_deleted_while_it_waits_is_told_so() {
+    let mut node = start();
+    assert_eq!(node.add("a"), None);
+    node.del("a");
+    let Some(Reply::Refused { waits }) = node.replies.get(&Ticket(1)) else { panic!("{:?}", node.replies) };
+    assert_eq!(waits[..], [Wait::Deleted]);
 }
 
 #[test]

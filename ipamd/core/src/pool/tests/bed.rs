@@ -2,7 +2,7 @@
 
 use crate::{
     Action, AttachmentKey, CallDone, CloudCall, DatapathWanted, EniTemplate, Event, Finding, NodeFacts, Pool,
-    PoolSettings, PoolView, Record, Reply, Targets, Ticket, Timestamp, Timings,
+    PoolSettings, PoolView, Record, Reply, StoreChange, Targets, Ticket, Timestamp, Timings,
 };
 use spur_cloud::fake::World;
 use spur_cloud::{Api, CloudError, EniId, EniStatus, InstanceId, SubnetId};
@@ -21,6 +21,10 @@ pub(super) struct Bed {
     /// Addresses to which connections are tracked; an error if the kernel does not tell.
     pub(super) flows: Result<BTreeSet<IpAddr>, String>,
     pub(super) probes: Vec<BTreeSet<IpAddr>>,
+    /// The store takes no change of this kind.
+    pub(super) refused: fn(&StoreChange) -> bool,
+    /// Single addresses that were given back.
+    pub(super) given_back: BTreeSet<IpAddr>,
     pub(super) found: Vec<Finding>,
     pub(super) pods: BTreeMap<String, IpAddr>,
     kernel: DatapathWanted,
@@ -80,6 +84,8 @@ impl Bed {
             settings,
             flows,
             probes: Vec::new(),
+            refused: |_| false,
+            given_back: BTreeSet::new(),
             found: Vec::new(),
             pods: BTreeMap::new(),
             kernel: DatapathWanted::default(),
@@ -104,8 +110,10 @@ impl Bed {
 
     pub(super) fn step(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
+        let begin = self.steps;
         while let Some(event) = events.pop_front() {
             self.steps += 1;
+            assert!(self.steps < begin + 10_000, "the pool goes round in circles: {event:?}");
             for action in self.pool.step(self.now(), event) {
                 events.extend(self.act(action));
             }
@@ -114,11 +122,17 @@ impl Bed {
 
     fn act(&mut self, action: Action) -> Option<Event> {
         match action {
+            Action::Store { id, changes } if changes.iter().any(self.refused) => {
+                Some(Event::StoreFailed(id, "disk full".to_owned()))
+            }
             Action::Store { id, changes } => {
                 changes.iter().for_each(|change| self.record.apply(change));
                 Some(Event::Stored(id))
             }
             Action::Call { id, call, .. } => {
+                if let CloudCall::Unassign { addresses, .. } = &call {
+                    self.given_back.extend(addresses);
+                }
                 Some(Event::CallFinished { call: id, result: execute(&mut self.world, &call) })
             }
             Action::Datapath(wanted) => {

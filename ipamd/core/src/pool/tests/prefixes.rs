@@ -1,5 +1,6 @@
 use super::bed::{Bed, subnet};
 use super::delegated;
+use crate::record::{Intent, StoreChange};
 use crate::settings::{PrefixDelegation, Targets};
 use crate::time::Jitter;
 use spur_cloud::{AddressRequest, Api, Eni, EniId};
@@ -100,7 +101,8 @@ fn fragment(bed: &mut Bed, name: &str) -> Vec<EniId> {
 fn a_subnet_without_a_free_28_gives_single_addresses_until_it_has_one() {
     let mut bed = Bed::new("m5.large", &["10.0.0.0/25"], Targets { warm_ip_target: 1, ..delegated(Off) });
     let hogs = fragment(&mut bed, "a");
-    bed.reload(|settings| settings.targets = Targets { max_enis: Some(1), ..delegated(On) });
+    let targets = Targets { max_enis: Some(1), warm_ip_target: 4, ..delegated(On) };
+    bed.reload(|settings| settings.targets = targets);
     bed.add_many(0..5);
     bed.pass(5);
     assert_eq!((bed.pods.len(), bed.real().1), (5, 0));
@@ -115,6 +117,43 @@ fn a_subnet_without_a_free_28_gives_single_addresses_until_it_has_one() {
     bed.pass(300);
     assert_eq!(bed.real(), (5, 1), "free single addresses went back, those of pods stay");
     assert!(bed.view().findings.is_empty(), "{:?}", bed.view().findings);
+}
+
+#[test]
+fn a_full_eni_gives_up_one_free_address_and_not_its_stock_to_ask_for_a_prefix_again() {
+    let mut bed = Bed::new("m5.large", &["10.0.0.0/25"], delegated(Off));
+    fragment(&mut bed, "a");
+    bed.reload(|settings| settings.targets = Targets { max_enis: Some(1), ..delegated(On) });
+    bed.pass(1500);
+    assert_eq!(bed.real(), (8, 0));
+    assert_eq!(bed.given_back.len(), 1, "a place is enough: {:?}", bed.given_back);
+    assert!(bed.count(Api::AssignPrivateIpAddresses) >= 6, "it is asked again");
+}
+
+#[test]
+fn a_fragmented_subnet_is_no_finding_any_more_when_no_prefixes_are_used() {
+    let mut bed = Bed::new("m5.large", &["10.0.0.0/25"], delegated(Off));
+    fragment(&mut bed, "a");
+    bed.reload(|settings| settings.targets.prefix_delegation = On);
+    bed.add_many(0..10);
+    bed.pass(5);
+    assert_eq!(bed.view().findings.len(), 1, "{:?}", bed.view().findings);
+    bed.reload(|settings| settings.targets.prefix_delegation = Off);
+    assert_eq!(bed.view().findings, []);
+}
+
+#[test]
+fn a_store_that_takes_no_release_is_asked_again_later_and_not_at_once() {
+    let mut bed =
+        Bed::new("m5.large", ROOMY, Targets { warm_ip_target: 7, max_enis: Some(1), ..Targets::default() });
+    bed.refused = |change| matches!(change, StoreChange::PutIntent(_, Intent::Unassign { .. }));
+    bed.reload(|settings| settings.targets.prefix_delegation = On);
+    let steps = bed.steps;
+    bed.pass(100);
+    assert!(bed.steps < steps + 200, "{} steps in 100 s", bed.steps - steps);
+    bed.refused = |_| false;
+    bed.pass(150);
+    assert_eq!(bed.real(), (0, 1));
 }
 
 #[test]
