@@ -1,10 +1,11 @@
 //! What the cloud holds, as vpcsim's inspection endpoint shows it, in the little that demo and tests compare.
 
 use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// An attached ENI.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct AttachedEni {
     pub subnet: String,
     /// Its primary address.
     pub primary: IpAddr,
-    /// Its secondary addresses.
+    /// Its secondary addresses, those of its prefixes included.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -50,7 +51,20 @@ struct Eni {
     subnet: String,
     primary: IpAddr,
     secondary: Vec<IpAddr>,
+    prefixes: Vec<Ipv4Net>,
     attachment: Option<Attachment>,
+}
+
+impl Eni {
+    fn addresses(&self) -> Vec<IpAddr> {
+        let delegated = self.prefixes.iter().copied().flat_map(addresses_of);
+        self.secondary.iter().copied().chain(delegated).collect()
+    }
+}
+
+/// All addresses of a prefix, the first and the last included.
+pub fn addresses_of(prefix: Ipv4Net) -> impl Iterator<Item = IpAddr> {
+    (u32::from(prefix.network())..=u32::from(prefix.broadcast())).map(|bits| Ipv4Addr::from(bits).into())
 }
 
 #[derive(Deserialize)]
@@ -79,7 +93,7 @@ impl CloudView {
                 device_index: attachment.device_index,
                 subnet: names.get(&eni.subnet).map_or_else(|| eni.subnet.clone(), |name| (*name).clone()),
                 primary: eni.primary,
-                addresses: eni.secondary.clone(),
+                addresses: eni.addresses(),
             });
         }
         nodes.values_mut().for_each(|enis| enis.sort_by_key(|eni| eni.device_index));

@@ -21,8 +21,8 @@ use spur_ipamd::collect::{Mode, collect};
 use spur_ipamd::config::controller::ControllerConfig;
 use spur_ipamd::config::{Config, LogConfig, LogFormat};
 use spur_ipamd::follow::follow;
-use spur_ipamd::store::books::Books;
 use spur_ipamd::store::peek;
+use spur_ipamd::store::shown::show;
 use spur_ipamd_core::leaked::CollectRules;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Shows as JSON what a store holds: the agent's own, or one that was set aside. Changes nothing.
+    /// Shows as JSON what a store holds: an agent's or the controller's, in use or set aside. Changes nothing.
     Store {
         /// The file, `agent.redb` in the state directory.
         #[arg(value_name = "FILE")]
@@ -109,9 +109,9 @@ fn main() -> ExitCode {
 }
 
 fn show_store(file: &Path) -> ExitCode {
-    match peek(file, Books::decode) {
-        Ok(books) => {
-            println!("{:#}", books.show());
+    match peek(file, show) {
+        Ok(contents) => {
+            println!("{contents:#}");
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error, 1),

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
 
+use spur_ipamd::store::{Store, Table, Write, store_file};
 use spur_wire::{Request, RequestBody, Response, StatusReply, VERSION};
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -129,4 +130,74 @@ fn a_second_agent_is_refused_and_one_that_was_killed_leaves_the_way_free() {
     agent.0.wait().unwrap();
     assert!(socket.exists(), "a killed agent tidies nothing");
     let _again = started(&first, &socket);
+}
+
+/// A pass of collecting with these arguments, where nobody answers: neither metadata nor EC2.
+fn collect(arguments: &[&str]) -> (Option<i32>, String) {
+    let closed = "http://127.0.0.1:9/";
+    let output = Command::new(env!("CARGO_BIN_EXE_spur-ipamd"))
+        .arg("collect")
+        .args(arguments)
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", closed)
+        .env("AWS_ENDPOINT_URL_EC2", closed)
+        .env("AWS_ACCESS_KEY_ID", "nobody")
+        .env("AWS_SECRET_ACCESS_KEY", "nobody")
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"", "no decision was made");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_pass_of_collecting_that_cannot_begin_says_why_and_decides_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good.yaml"), dir.path().join("bad.yaml"));
+    std::fs::write(&good, "clusterName: blue\n").unwrap();
+    std::fs::write(&bad, "collect: {maxDeletions: 0}\n").unwrap();
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+    let place = ["--region", "eu-west-1", "--vpc", "vpc-1"];
+    let with_place = |config| [&["--config", config], &place[..]].concat();
+    for (arguments, code, word) in [
+        (vec![], 2, "--config"),
+        (vec!["--config", "/nonexistent.yaml"], 2, "No such file"),
+        (vec!["--config", bad], 2, "collect.maxDeletions"),
+        (vec!["--config", good, "--region", "eu-west-1"], 2, "--vpc"),
+        (vec!["--config", good, "--region", "eu-west-1", "--vpc", "subnet-1"], 2, "subnet-1"),
+        (vec!["--config", good], 1, "metadata"),
+        (with_place(good), 1, "nothing was changed"),
+        (with_place(bad), 2, "collect.maxDeletions"),
+    ] {
+        let (got, stderr) = collect(&arguments);
+        assert!(got == Some(code) && stderr.contains(word), "{arguments:?}: {got:?} {stderr}");
+    }
+}
+
+#[test]
+fn the_store_of_a_controller_is_shown_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = [
+        (Table::Blocks, "10.200.0.0/25", r#"{"node":"n1","state":"Held"}"#),
+        (Table::RouteTables, "rtb-1", r#"{"unneeded":null}"#),
+        (Table::Fallbacks, "n2", "null"),
+    ];
+    let (mut store, ..) = Store::open(dir.path(), |rows| Ok(rows.len())).unwrap();
+    let writes = rows.map(|(table, key, value)| Write {
+        table,
+        key: key.to_owned(),
+        value: Some(value.as_bytes().to_vec()),
+    });
+    store.commit(&writes).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_spur-ipamd"))
+        .arg("store")
+        .arg(store_file(dir.path()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["blocks"][0]["block"], "10.200.0.0/25");
+    assert_eq!(
+        (&shown["blocks"][0]["node"], &shown["routeTables"][0]["table"]),
+        (&"n1".into(), &"rtb-1".into())
+    );
+    assert_eq!(shown["fallbacks"], serde_json::json!(["n2"]));
 }

@@ -3,7 +3,7 @@
 use super::dice::Dice;
 use super::stage::{Stage, Tally};
 use crate::runtime::Pod;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -114,5 +114,31 @@ fn let_vanish(stage: &Stage<'_>, node: usize, dice: &mut Dice) -> Result<bool> {
     }
     std::thread::sleep(SIGHT);
     Tally::count(&stage.tally.vanished);
+    Ok(true)
+}
+
+/// A node that has no agent just now loses some addresses of a secondary ENI, if it has any there. Tells whether it did.
+///
+/// # Errors
+/// When vpcsim cannot be asked.
+pub fn lose_addresses(stage: &Stage<'_>, node: usize, count: usize) -> Result<bool> {
+    let name = &stage.world.nodes[node].name;
+    let secondary = || -> Result<usize> {
+        let enis = stage.world.cloud()?.nodes.remove(name).unwrap_or_default();
+        Ok(enis.iter().filter(|eni| eni.device_index > 0).map(|eni| eni.addresses.len()).sum())
+    };
+    let before = secondary()?;
+    if before == 0 {
+        return Ok(false);
+    }
+    stage.world.set_faults(&[json!({"kind": "loseAddresses", "node": name, "count": count})])?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while secondary()? >= before {
+        ensure!(Instant::now() < deadline, "{name} loses none of its {before} addresses");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    stage.world.set_faults(&[])?;
+    stage.note(&format!("node {node}: {count} addresses are lost"));
+    Tally::count(&stage.tally.lost);
     Ok(true)
 }

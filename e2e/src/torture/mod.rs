@@ -31,6 +31,7 @@ use stage::Stage;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use verdict::Most;
 
 /// Free addresses that each node keeps.
 pub const STOCK: u32 = 3;
@@ -67,6 +68,7 @@ impl Torture {
     fn spec(&self) -> WorldSpec {
         let stock = STOCK.to_string();
         let pool = [
+            ("prefixDelegation", if self.delegated() { "auto" } else { "off" }),
             ("warmIpTarget", stock.as_str()),
             ("maxAboveWarm", "0"),
             ("cooldownSeconds", "1"),
@@ -93,6 +95,21 @@ impl Torture {
         }
     }
 
+    /// Whether nodes use prefixes: with an odd seed.
+    const fn delegated(&self) -> bool {
+        self.seed % 2 == 1
+    }
+
+    /// What a node may hold when it rests. Pods that come and go leave prefixes behind with one pod in each.
+    const fn most(&self) -> Most {
+        let stock = STOCK as usize;
+        if self.delegated() {
+            Most { per_pod: 16, beyond: stock + 15 }
+        } else {
+            Most { per_pod: 1, beyond: stock }
+        }
+    }
+
     /// Runs all rounds. `say` gets a line per round; `go_on` is asked between rounds, and its error ends the run.
     ///
     /// # Errors
@@ -111,7 +128,7 @@ impl Torture {
     }
 
     fn rounds(&self, world: &World, say: &dyn Fn(&str), go_on: &dyn Fn() -> Result<()>) -> Result<Survived> {
-        let mut stage = Stage::new(world, self.seed).context("write a journal")?;
+        let mut stage = Stage::new(world, self.seed, self.most()).context("write a journal")?;
         if world.has_controller() {
             world.start_controller()?;
         }

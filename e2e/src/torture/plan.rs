@@ -25,6 +25,8 @@ pub struct RoundPlan {
     pub faults: Vec<Value>,
     /// Whether an ENI without pods vanishes, too.
     pub vanish: bool,
+    /// So many addresses does each node lose while it has no agent, at the end; pods' among them.
+    pub lost: usize,
 }
 
 /// The most that a worker aims at: with three workers and an anchor or two that is all an m5.large has.
@@ -52,6 +54,7 @@ impl RoundPlan {
             agent_away: [(0, 5), (0, 200), (100, 600)][dice.below(3)],
             faults,
             vanish: dice.chance(40) && !stuck,
+            lost: if dice.chance(30) { 1 + dice.below(3) } else { 0 },
         }
     }
 }
@@ -67,9 +70,10 @@ const WRITES: [&str; 7] = [
 ];
 const REMOVALS: [&str; 3] = ["DetachNetworkInterface", "DeleteNetworkInterface", "DeleteRoute"];
 
-/// One fault. What EC2 refuses for long is absent on purpose: an agent waits then for minutes, and a round shall end.
+/// One fault. A permission that is missing makes an agent wait for minutes: until it is killed, because the next one does not know of that.
 fn fault(dice: &mut Dice, number: usize) -> Value {
-    let mut fault = match dice.below(14) {
+    let subnet = if dice.chance(50) { "a" } else { "b" };
+    let mut fault = match dice.below(16) {
         0 => json!({"kind": "throttle", "capacity": 3, "refillPerSecond": 2}),
         1 => json!({"kind": "error", "code": "InternalError", "probability": 0.4}),
         2 => json!({"kind": "error", "code": "ServiceUnavailable", "every": 2}),
@@ -84,10 +88,13 @@ fn fault(dice: &mut Dice, number: usize) -> Value {
         8 => json!({"kind": "stale", "lagMillis": 300 + 100 * dice.below(9), "probability": 0.5}),
         9 => json!({"kind": "late", "millis": 300 + 300 * dice.below(6)}),
         10 => json!({"kind": "stuck", "untilMillis": 1500, "actions": ["AttachNetworkInterface"]}),
-        11 => {
-            json!({"kind": "fillSubnet", "subnet": if dice.chance(50) { "a" } else { "b" }, "leave": dice.below(3)})
+        11 => json!({"kind": "fillSubnet", "subnet": subnet, "leave": dice.below(3)}),
+        12 => json!({"kind": "fragmentSubnet", "subnet": subnet, "leave": dice.below(2)}),
+        13 => {
+            let all = [&WRITES[..], &REMOVALS[..]].concat();
+            json!({"kind": "deny", "actions": [all[dice.below(all.len())]]})
         }
-        12 => json!({"kind": "imdsError", "status": 503, "probability": 0.3}),
+        14 => json!({"kind": "imdsError", "status": 503, "probability": 0.3}),
         _ => json!({"kind": "imdsTimeout", "millis": 400, "probability": 0.2}),
     };
     fault["name"] = json!(format!("f{number}-{}", fault["kind"].as_str().unwrap_or_default().to_lowercase()));
@@ -111,6 +118,6 @@ mod tests {
     fn every_kind_of_fault_comes_within_a_hundred_rounds() {
         let faults = (0..100).flat_map(|round| RoundPlan::draw(1, round).faults);
         let kinds: BTreeSet<String> = faults.map(|fault| fault["kind"].to_string()).collect();
-        assert_eq!(kinds.len(), 11, "{kinds:?}");
+        assert_eq!(kinds.len(), 13, "{kinds:?}");
     }
 }

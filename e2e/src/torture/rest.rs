@@ -1,6 +1,5 @@
 //! The end of a round: leave everything in peace, and look until the views agree, for a bounded time.
 
-use super::STOCK;
 use super::chaos;
 use super::churn::Crew;
 use super::stage::Stage;
@@ -17,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How long agents may take to bring everything in order once nothing disturbs them: cooldown, settle time, a search for an ENI that may exist, and
 /// the sweep that finds veths of killed plugins.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long an agent may take from its start until it has brought back what EC2 lost of its pods.
+const REPAIR: Duration = Duration::from_secs(20);
 
 /// How long a GC may be refused after a start.
 const GC_LIMIT: Duration = Duration::from_secs(20);
@@ -55,13 +57,18 @@ pub fn settle(stage: &Stage<'_>, anchors: &[(usize, Pod)], crews: &[Vec<Crew>]) 
     if stage.world.has_controller() {
         tables::restart(stage, Duration::ZERO)?;
     }
-    for node in 0..stage.sites.len() {
-        // A fresh agent: what the one before it had learnt to wait for is no matter here.
-        chaos::kill(stage, node)?;
+    let census = Census::take(anchors, crews)?;
+    // Fresh agents: what those before them had learnt to wait for is no matter here.
+    (0..stage.sites.len()).try_for_each(|node| chaos::kill(stage, node))?;
+    for (node, live) in census.live.iter().enumerate() {
+        let lost = stage.plan.lost > 0 && chaos::lose_addresses(stage, node, stage.plan.lost)?;
         stage.world.launch_agent(node)?;
+        if lost {
+            // Before another node's agent may be given what pods of this one lost.
+            brought_back(stage, node, live)?;
+        }
     }
     stage.world.nodes.iter().try_for_each(Node::wait_ready)?;
-    let census = Census::take(anchors, crews)?;
     verdict::doubled(&census.live).into_iter().for_each(|line| stage.complain(line));
     pods(stage, &census)?;
     traffic(stage, &census)?;
@@ -81,6 +88,24 @@ pub fn settle(stage: &Stage<'_>, anchors: &[(usize, Pod)], crews: &[Vec<Crew>]) 
         stage.world.launch_agent(node)?;
     }
     stage.world.nodes.iter().try_for_each(Node::wait_ready)
+}
+
+/// Waits until the cloud shows every pod's address on the node again.
+fn brought_back(stage: &Stage<'_>, node: usize, live: &[Live]) -> Result<()> {
+    let (begin, name) = (Instant::now(), &stage.world.nodes[node].name);
+    loop {
+        let cloud = stage.world.cloud()?;
+        let Some(pod) = live.iter().find(|pod| cloud.owner(name, pod.address).is_none()) else {
+            return Ok(());
+        };
+        ensure!(
+            begin.elapsed() < REPAIR,
+            "{} of {} is not brought back within {REPAIR:?}",
+            pod.address,
+            pod.name
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn complain(stage: &Stage<'_>, node: usize, lines: Vec<String>) {
@@ -152,9 +177,9 @@ fn differences(stage: &Stage<'_>, census: &Census<'_>) -> Result<Vec<String>> {
     let mut lines =
         if stage.world.has_controller() { tables::differences(stage, &cloud)? } else { Vec::new() };
     let cloud = tables::with_blocks(stage.world, cloud)?;
-    let stock = |node: &Node| (node.mode == NodeMode::Eni).then_some(STOCK as usize);
+    let most = |node: &Node| (node.mode == NodeMode::Eni).then_some(stage.most);
     let nodes = stage.world.nodes.iter().zip(&census.live);
-    let by_name: Vec<_> = nodes.map(|(node, live)| (node.name.clone(), live.clone(), stock(node))).collect();
+    let by_name: Vec<_> = nodes.map(|(node, live)| (node.name.clone(), live.clone(), most(node))).collect();
     lines.extend(verdict::cloud(&cloud, &by_name));
     for (node, (name, live, _)) in stage.world.nodes.iter().zip(&by_name) {
         let enis = cloud.nodes.get(name).map(Vec::as_slice).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What all threads of a run share: the world, the journal, the counts, what was found to be wrong, and what each node's runtime knows.
 
 use super::plan::RoundPlan;
+use super::verdict::Most;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
@@ -25,6 +26,8 @@ pub struct Stage<'a> {
     pub round: u64,
     /// Its plan.
     pub plan: RoundPlan,
+    /// What a node may hold when it rests.
+    pub most: Most,
     /// What happened how often.
     pub tally: Tally,
     /// The round's churn is over.
@@ -69,6 +72,8 @@ pub struct Tally {
     pub lists: AtomicU64,
     /// ENIs that vanished.
     pub vanished: AtomicU64,
+    /// Nodes that lost addresses.
+    pub lost: AtomicU64,
     /// Pods that were forgotten without a DEL.
     pub forgotten: AtomicU64,
 }
@@ -84,7 +89,7 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// When that file cannot be made.
-    pub fn new(world: &'a World, seed: u64) -> std::io::Result<Self> {
+    pub fn new(world: &'a World, seed: u64, most: Most) -> std::io::Result<Self> {
         let file = std::fs::File::create(world.dir().join("journal.log"))?;
         Ok(Self {
             world,
@@ -92,6 +97,7 @@ impl<'a> Stage<'a> {
             seed,
             round: 0,
             plan: RoundPlan::draw(seed, 0),
+            most,
             tally: Tally::default(),
             over: AtomicBool::new(false),
             listed: Mutex::default(),
@@ -184,7 +190,7 @@ impl std::fmt::Display for Tally {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
-            "{} kills ({} of agents, {} of plugins, {} of controllers); {} lists of nodes; {} ADDs, {} refused; {} DELs; {} CHECKs; {} GCs; {} ENIs vanished; {} pods forgotten",
+            "{} kills ({} of agents, {} of plugins, {} of controllers); {} lists of nodes; {} ADDs, {} refused; {} DELs; {} CHECKs; {} GCs; {} ENIs vanished; addresses lost {} times; {} pods forgotten",
             self.kills(),
             of(&self.agent_kills),
             of(&self.plugin_kills),
@@ -196,6 +202,7 @@ impl std::fmt::Display for Tally {
             of(&self.checks),
             of(&self.gcs),
             of(&self.vanished),
+            of(&self.lost),
             of(&self.forgotten),
         )
     }

@@ -115,12 +115,21 @@ fn differences<T: Ord + std::fmt::Debug>(
     line("leaked", leaked).into_iter().chain(line("lost", lost)).collect()
 }
 
-/// The cloud against the pods: every address on an ENI of its own node, no ENI without a node, no more addresses than the node's stock may have,
-/// where it has one.
+/// How many addresses a node may hold when it rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// For each pod.
+    pub per_pod: usize,
+    /// Beyond them.
+    pub beyond: usize,
+}
+
+/// The cloud against the pods: every address on an ENI of its own node, no ENI without a node, no more addresses than the node may hold, where
+/// that is limited.
 #[must_use]
-pub fn cloud(view: &CloudView, nodes: &[(String, Vec<Live>, Option<usize>)]) -> Vec<String> {
+pub fn cloud(view: &CloudView, nodes: &[(String, Vec<Live>, Option<Most>)]) -> Vec<String> {
     let mut lines = Vec::new();
-    for (node, live, stock) in nodes {
+    for (node, live, most) in nodes {
         let enis = view.nodes.get(node).map(Vec::as_slice).unwrap_or_default();
         for pod in live {
             let owners = enis.iter().filter(|eni| eni.addresses.contains(&pod.address)).count();
@@ -129,11 +138,10 @@ pub fn cloud(view: &CloudView, nodes: &[(String, Vec<Live>, Option<usize>)]) -> 
             }
         }
         let assigned: usize = enis.iter().map(|eni| eni.addresses.len()).sum();
-        if let Some(stock) = stock.filter(|stock| assigned > live.len() + stock) {
+        let most = most.map_or(usize::MAX, |most| live.len() * most.per_pod + most.beyond);
+        if assigned > most {
             let pods = live.len();
-            lines.push(format!(
-                "leaked: {node} has {assigned} addresses for {pods} pods and a stock of {stock}"
-            ));
+            lines.push(format!("leaked: {node} has {assigned} addresses for {pods} pods; at most {most}"));
         }
     }
     lines.extend(view.unattached.iter().map(|eni| format!("leaked: {eni} is attached to nothing")));

@@ -1,6 +1,7 @@
 //! The views of a node that are compared, each from its own witness: the kernel by `ip` and `nft`, the store by `spur-ipamd store`, the pods by
 //! what is in their namespaces, the spool by its directory.
 
+use crate::cloud::addresses_of;
 use crate::process::binary;
 use crate::runtime::{IF_NAME, Pod};
 use crate::snapshot::witness;
@@ -132,13 +133,17 @@ impl StoreView {
             view.holdings.insert(container.to_owned(), address.parse()?);
         }
         for intent in shown["intents"].as_array().context("the store shows no intents")? {
-            match intent["intent"]["Unassign"]["addresses"].as_array() {
-                Some(addresses) => {
-                    view.given_back
-                        .extend(addresses.iter().filter_map(|a| a.as_str()?.parse::<IpAddr>().ok()));
-                }
-                None => view.intents.push(intent["intent"].to_string()),
+            let released = &intent["intent"]["Unassign"];
+            if released.is_null() {
+                view.intents.push(intent["intent"].to_string());
+                continue;
             }
+            let texts = |key: &str| released[key].as_array().cloned().unwrap_or_default();
+            let addresses = texts("addresses");
+            view.given_back.extend(addresses.iter().filter_map(|a| a.as_str()?.parse::<IpAddr>().ok()));
+            let prefixes = texts("prefixes");
+            let prefixes = prefixes.iter().filter_map(|prefix| prefix.as_str()?.parse().ok());
+            view.given_back.extend(prefixes.flat_map(addresses_of));
         }
         Ok(view)
     }

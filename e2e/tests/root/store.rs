@@ -47,6 +47,19 @@ fn assert_sound(world: &World, pods: &[Placed]) {
     assert_eq!(seen.len(), targets.len(), "only {seen:?} of {targets:?} answer");
 }
 
+/// No flow was cut off; then the pods go, and the world is as before.
+fn end(world: &World, pods: &[Placed], flows: [Flow; 2], before: &Rest) {
+    for flow in &flows {
+        assert_eq!(flow.complaint(), None);
+    }
+    drop(flows);
+    let runtime = world.runtime(0).unwrap();
+    for placed in pods {
+        runtime.del(&placed.pod).unwrap();
+    }
+    before.regain(world, &|| Ok(())).unwrap();
+}
+
 /// Does something to a file.
 type Damage = fn(&Path);
 
@@ -110,14 +123,7 @@ fn a_damaged_store_is_set_aside_and_no_live_pod_is_hurt() {
     let aside =
         aside.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("unusable"));
     assert!(aside.count() >= 4, "what was set aside is not kept");
-    for flow in &flows {
-        assert_eq!(flow.complaint(), None);
-    }
-    drop(flows);
-    for placed in &pods {
-        runtime.del(&placed.pod).unwrap();
-    }
-    before.regain(&world, &|| Ok(())).unwrap();
+    end(&world, &pods, flows, &before);
     world.down().unwrap();
 }
 
@@ -190,14 +196,7 @@ fn a_disk_that_is_full_or_read_only_is_waited_for_and_pods_live_on() {
     pods.extend(add_pods(&world, 0, 5..=6));
     assert_sound(&world, &pods);
 
-    for flow in &flows {
-        assert_eq!(flow.complaint(), None);
-    }
-    drop(flows);
-    for placed in &pods {
-        runtime.del(&placed.pod).unwrap();
-    }
-    before.regain(&world, &|| Ok(())).unwrap();
+    end(&world, &pods, flows, &before);
     world.nodes[0].stop_agent().unwrap();
     drop(disk);
     world.down().unwrap();

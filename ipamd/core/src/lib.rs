@@ -40,6 +40,7 @@ pub use action::{Action, CallId, CloudCall, DatapathWanted, EniDatapath, Reason,
 pub use event::{BlockGrant, CallDone, Event, Ticket};
 pub use finding::Finding;
 pub use pool::Pool;
+pub use prefix::carried;
 pub use record::{AttachmentKey, EniRecord, Holding, Intent, IntentId, Place, PodName, Record, StoreChange};
 pub use settings::{EniTemplate, NO_MANAGE_TAG, NodeFacts, PoolSettings, PrefixDelegation, Targets, Timings};
 pub use time::{Jitter, Timestamp};

@@ -2,6 +2,7 @@
 //! size, and IPv6, are nobody's here: what is not understood is neither handed out nor given back.
 
 use ipnet::{IpNet, Ipv4Net};
+use spur_cloud::Eni;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Addresses of a prefix.
@@ -21,6 +22,11 @@ pub(crate) fn addresses(prefix: IpNet) -> impl Iterator<Item = IpAddr> {
         _ => None,
     };
     base.into_iter().flat_map(|base| (base..=base | (SIZE - 1)).map(|bits| IpAddr::V4(Ipv4Addr::from(bits))))
+}
+
+/// The addresses for pods that EC2 shows on an ENI, by themselves or in prefixes.
+pub fn carried(eni: &Eni) -> impl Iterator<Item = IpAddr> {
+    eni.addresses.iter().copied().chain(eni.prefixes.iter().copied().flat_map(addresses))
 }
 
 /// The prefix that an address would come in.

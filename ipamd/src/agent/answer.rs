@@ -125,6 +125,9 @@ impl<K: Kernel> Answers<K> {
     }
 
     fn reason(&self, running: &Running, waits: &[Wait]) -> String {
+        if waits == [Wait::Deleted] {
+            return format!("no address: {}", Wait::Deleted);
+        }
         let mut reasons: Vec<String> = waits.iter().map(ToString::to_string).collect();
         reasons.extend(running.unready().map(|unready| unready.to_string()));
         if reasons.is_empty() {

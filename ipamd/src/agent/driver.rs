@@ -205,7 +205,8 @@ impl<C: Cloud, K: Kernel> Driver<C, K> {
         if let Err(Reply::Granted { attachment, address, .. }) = waiting.send(reply) {
             tracing::info!(%attachment, %address, "taken back: the plugin left before its answer");
             self.own_ticket += 1;
-            self.step(Event::Del { ticket: Ticket(self.own_ticket), attachment });
+            // Not in the middle of a step, whose other actions come first.
+            let _ = self.feedback.send(Event::Del { ticket: Ticket(self.own_ticket), attachment });
         }
     }
 

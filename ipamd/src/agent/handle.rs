@@ -40,18 +40,26 @@ pub(super) struct PoolHandle {
 #[error("the agent is stopping")]
 pub(super) struct Stopping;
 
-/// Cancels its ADD when dropped before the answer, as happens when the plugin hangs up.
+/// Cancels its ADD when dropped before the answer was taken, as happens when the plugin hangs up.
 struct Waiting<'a> {
     handle: &'a PoolHandle,
     ticket: Option<u64>,
+    answer: oneshot::Receiver<Reply>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            // If the task is gone, so is the waiter.
-            let _ = self.handle.questions.send(Question::Cancel { ticket });
-        }
+        let Some(ticket) = self.ticket else { return };
+        // What comes from now on comes back to the task, which takes the address back itself.
+        self.answer.close();
+        let question = match self.answer.try_recv() {
+            Ok(Reply::Granted { attachment, .. }) => {
+                Question::Del { ticket: self.handle.ticket(), attachment, reply: oneshot::channel().0 }
+            }
+            _ => Question::Cancel { ticket },
+        };
+        // If the task is gone, so is the waiter.
+        let _ = self.handle.questions.send(question);
     }
 }
 
@@ -74,21 +82,19 @@ impl PoolHandle {
         limit: Duration,
     ) -> Result<Reply, Stopping> {
         let ticket = self.ticket();
-        let (reply, mut answer) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         self.questions.send(Question::Add { ticket, attachment, client, reply }).map_err(|_| Stopping)?;
-        let mut waiting = Waiting { handle: self, ticket: Some(ticket) };
-        let outcome = match tokio::time::timeout(limit, &mut answer).await {
-            Ok(reply) => reply.map_err(|_| Stopping),
+        let mut waiting = Waiting { handle: self, ticket: Some(ticket), answer };
+        let answered = match tokio::time::timeout(limit, &mut waiting.answer).await {
+            Ok(reply) => Some(reply),
             Err(_) => {
                 self.questions.send(Question::Cancel { ticket }).map_err(|_| Stopping)?;
-                match tokio::time::timeout(LAST_WORD, answer).await {
-                    Ok(reply) => reply.map_err(|_| Stopping),
-                    Err(_) => Ok(Reply::Refused { waits: Vec::new() }),
-                }
+                tokio::time::timeout(LAST_WORD, &mut waiting.answer).await.ok()
             }
         };
+        let Some(reply) = answered else { return Ok(Reply::Refused { waits: Vec::new() }) };
         waiting.ticket = None;
-        outcome
+        reply.map_err(|_| Stopping)
     }
 
     /// Asks for an address and is gone when the answer comes, without a cancellation before it: a plugin that hung up in that very moment.

@@ -5,7 +5,7 @@
 use super::kernel::WiredPod;
 use spur_cloud::{Eni, EniId};
 use spur_datapath::{MacAddr, names};
-use spur_ipamd_core::{AttachmentKey, Holding, Record, Timestamp};
+use spur_ipamd_core::{AttachmentKey, Holding, Record, Timestamp, carried};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -68,7 +68,7 @@ pub(super) fn recover(
     (now, rested): (Timestamp, Timestamp),
 ) {
     for pod in pods {
-        let owner = enis.iter().find(|eni| eni.addresses.contains(&pod.address));
+        let owner = enis.iter().find(|eni| carried(eni).any(|address| address == pod.address));
         let holding = Holding {
             address: pod.address,
             eni: owner.map_or_else(|| primary.clone(), |eni| eni.id.clone()),
@@ -83,8 +83,8 @@ pub(super) fn recover(
         };
         record.holdings.insert(key, holding);
     }
-    for address in enis.iter().flat_map(|eni| &eni.addresses) {
-        record.cooling.entry(*address).or_insert(rested);
+    for address in enis.iter().flat_map(carried) {
+        record.cooling.entry(address).or_insert(rested);
     }
     for holding in record.holdings.values() {
         record.cooling.remove(&holding.address);

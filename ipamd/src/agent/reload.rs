@@ -4,7 +4,7 @@
 //! # Calls
 //! EC2 is asked for subnets and groups only where the configuration does not name them finally: when what it asks for changed, every
 //! [`REFRESH`], and when a subnet was full, but not sooner than [`PAUSE`] after the last time. A call that fails changes
-//! nothing: the last answer stays in force.
+//! nothing: the last answer stays in force, and EC2 is asked again after [`RETRY`], and less and less often when it goes on failing.
 
 use super::placement::{Placement, Remembered, find, is_asked_for, known_cidrs};
 use super::settings::settings;
@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 const REFRESH: Duration = Duration::from_secs(1800);
 /// Between two readings that are asked for. A full subnet is asked again by the pool after a longer time.
 const PAUSE: Duration = Duration::from_secs(60);
-/// After a reading that failed.
+/// After a reading that failed; doubled with each further one, up to [`REFRESH`].
 const RETRY: Duration = Duration::from_secs(15);
 /// Between two questions to EC2 for limits that the built-in table stands in for.
 const LIMITS_RETRY: Duration = Duration::from_secs(300);
@@ -61,13 +61,14 @@ impl<C: Cloud> Reload<C> {
     pub(super) async fn live(mut self) {
         let mut refreshed = Instant::now();
         let mut due = refreshed + REFRESH;
+        let mut retry = RETRY;
         loop {
             tokio::select! {
                 Ok(()) = self.config.changed() => {
                     let new = Arc::clone(&self.config.borrow_and_update());
                     let before = std::mem::replace(&mut self.current, new);
                     if asks_otherwise(&before.pool, &self.current.pool) {
-                        due = Instant::now();
+                        (due, retry) = (Instant::now(), RETRY);
                     }
                 }
                 () = self.subnet_full.notified(), if is_asked_for(&self.current.pool) => {
@@ -77,7 +78,11 @@ impl<C: Cloud> Reload<C> {
             }
             if due <= Instant::now() {
                 refreshed = Instant::now();
-                due = refreshed + if self.refresh().await { REFRESH } else { RETRY };
+                if self.refresh().await {
+                    (due, retry) = (refreshed + REFRESH, RETRY);
+                } else {
+                    (due, retry) = (refreshed + retry, (retry * 2).min(REFRESH));
+                }
             }
             self.apply();
         }

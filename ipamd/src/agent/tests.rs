@@ -126,6 +126,20 @@ fn a_killed_agent_goes_on_where_it_was_and_asks_ec2_for_little() {
 }
 
 #[test]
+fn flows_of_what_rests_are_forgotten_by_an_agent_that_starts_and_those_of_pods_are_not() {
+    let bed = Bed::new();
+    let agent = bed.start_ready();
+    let (gone, stays) = (agent.address("gone"), agent.address("stays"));
+    agent.del("gone");
+    agent.kill();
+    // It was killed before it came to this.
+    bed.kernel.with(|state| state.forgotten.clear());
+    let agent = bed.start_ready();
+    wait_until("flows are forgotten", || bed.kernel.with(|state| state.forgotten == [gone]));
+    assert_eq!(agent.held("stays"), [stays]);
+}
+
+#[test]
 fn killing_at_any_moment_of_many_adds_loses_and_doubles_nothing() {
     let bed = Bed::new();
     let mut holders: std::collections::BTreeMap<String, IpAddr> = std::collections::BTreeMap::new();

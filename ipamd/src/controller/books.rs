@@ -2,9 +2,12 @@
 //! believed.
 
 use crate::store::{Rows, Table, Write};
+use ipnet::IpNet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use spur_ipamd_core::vpcroute::{Change, Record};
+use serde_json::{Value, json};
+use spur_cloud::RouteTableId;
+use spur_ipamd_core::vpcroute::{BlockRecord, Change, Record, TableRecord};
 
 /// Reads the rows.
 ///
@@ -22,11 +25,26 @@ pub(super) fn decode(rows: &Rows) -> Result<Record, String> {
     Ok(record)
 }
 
+/// For people and scripts: lists, because JSON's keys are texts.
+pub(crate) fn show(rows: &Rows) -> Result<Value, String> {
+    let record = decode(rows)?;
+    let block = |(block, held): (&IpNet, &BlockRecord)| json!({"block": block, "node": held.node, "state": held.state});
+    let table =
+        |(table, known): (&RouteTableId, &TableRecord)| json!({"table": table, "unneeded": known.unneeded});
+    Ok(json!({
+        "blocks": record.blocks().iter().map(block).collect::<Vec<_>>(),
+        "routeTables": record.tables().iter().map(table).collect::<Vec<_>>(),
+        "fallbacks": record.fallback(),
+    }))
+}
+
 fn change_of(table: Table, key: &str, value: &[u8]) -> Result<Option<Change>, String> {
     Ok(Some(match table {
-        Table::Blocks => Change::PutBlock(key.parse().map_err(|_| "no network".to_owned())?, json(value)?),
+        Table::Blocks => {
+            Change::PutBlock(key.parse().map_err(|_| "no network".to_owned())?, from_json(value)?)
+        }
         Table::RouteTables => {
-            Change::PutTable(key.parse().map_err(|error| format!("{error}"))?, json(value)?)
+            Change::PutTable(key.parse().map_err(|error| format!("{error}"))?, from_json(value)?)
         }
         Table::Fallbacks => Change::PutFallback(key.parse().map_err(|error| format!("{error}"))?),
         // An agent's, or a later controller's of the same schema.
@@ -34,7 +52,7 @@ fn change_of(table: Table, key: &str, value: &[u8]) -> Result<Option<Change>, St
     }))
 }
 
-fn json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+fn from_json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
     serde_json::from_slice(value).map_err(|error| error.to_string())
 }
 
@@ -60,7 +78,7 @@ fn put<T: Serialize>(table: Table, key: String, value: &T) -> Write {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spur_ipamd_core::vpcroute::{BlockRecord, BlockState, TableRecord};
+    use spur_ipamd_core::vpcroute::BlockState;
 
     #[test]
     fn every_change_survives_the_store_and_a_row_that_makes_no_sense_does_not() {

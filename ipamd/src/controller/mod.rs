@@ -13,6 +13,7 @@ mod grants;
 pub mod nodes;
 mod status;
 
+pub(crate) use books::show;
 pub use dry_run::{DryRunError, dry_run};
 
 use crate::agent::clock::Clock;

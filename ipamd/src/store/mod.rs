@@ -13,6 +13,7 @@
 
 mod aside;
 pub mod books;
+pub mod shown;
 mod writer;
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ fn a_kernel_at_rest_has_no_differences_and_each_single_one_is_named() {
     }
 }
 
+const MOST: Most = Most { per_pod: 1, beyond: 2 };
+
 #[test]
 fn the_cloud_may_hold_what_pods_have_and_the_stock_and_nothing_else() {
     let view = |enis, unattached: &[&str]| CloudView {
@@ -73,7 +75,7 @@ fn the_cloud_may_hold_what_pods_have_and_the_stock_and_nothing_else() {
         free: BTreeMap::new(),
         unattached: unattached.iter().map(|id| (*id).to_owned()).collect(),
     };
-    let nodes = [("n".to_owned(), vec![live(1), live(11)], Some(2))];
+    let nodes = [("n".to_owned(), vec![live(1), live(11)], Some(MOST))];
     assert_eq!(cloud(&view(enis(), &[]), &nodes), Vec::<String>::new());
     for (view, words) in [
         (view(enis(), &["eni-9"]), "eni-9 is attached to nothing"),

@@ -42,13 +42,13 @@ impl Pool {
             eni.touched = step;
             eni.changed = now;
         }
+        let result = result.and_then(|done| self.fits(&running.call, done));
         if result.is_ok() {
             self.backoffs.clear(&Key::Api(api));
             if let Some(eni) = running.call.changes() {
                 self.backoffs.clear(&Key::Eni(eni.clone(), api));
             }
         }
-        let result = result.and_then(|done| self.fits(&running.call, done));
         match (running.call.clone(), result) {
             (CloudCall::ReadEnis(query), result) => self.read_finished(id, &running, query, result),
             (CloudCall::CreateEni(create), Ok(CallDone::Created(eni))) => self.created(&create, &eni),
@@ -80,18 +80,24 @@ impl Pool {
         }
     }
 
-    /// An answer of another kind than the question may hide a change: its outcome is as unclear as a lost one.
+    /// An answer of another kind than the question may hide a change: its outcome is as unclear as a lost one. So is that of an assignment
+    /// which names nothing: to ask again would bring more and more.
     fn fits(&mut self, call: &CloudCall, done: CallDone) -> Result<CallDone, CloudError> {
         let fits = matches!(
             (call, &done),
             (CloudCall::ReadEnis(_), CallDone::Enis(_))
                 | (CloudCall::CreateEni(_), CallDone::Created(_))
                 | (CloudCall::AttachEni { .. }, CallDone::Attached(_))
-                | (CloudCall::Assign { .. }, CallDone::Assigned(_))
+                | (CloudCall::Assign { request: AddressRequest::Addresses(_), .. }, CallDone::Assigned(_))
                 | (CloudCall::Unassign { .. } | CloudCall::SetDeleteOnTermination { .. }, CallDone::Done)
                 | (CloudCall::DetachEni { .. } | CloudCall::DeleteEni { .. }, CallDone::Done)
         );
-        if fits {
+        let brings = matches!(
+            (call, &done),
+            (CloudCall::Assign { .. }, CallDone::Assigned(Assigned { addresses, prefixes }))
+                if !addresses.is_empty() || !prefixes.is_empty()
+        );
+        if fits || brings {
             return Ok(done);
         }
         let message = format!("{} was answered with something else", call.api());

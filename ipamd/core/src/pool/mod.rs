@@ -2,13 +2,14 @@
 //! begins what can be begun, so that a decision never depends on which event led to it.
 //!
 //! Where to find what: `requests` serves pods, `rest` lets addresses rest, `calls` takes outcomes in, `delegate` takes up prefixes, `observe`
-//! compares with EC2, `lifecycle` moves ENIs, `stock` counts, `grow` and `shrink` decide on size, `blocks` takes their place in
+//! compares ENIs with EC2 and `compare` their addresses, `lifecycle` moves ENIs, `stock` counts, `grow` and `shrink` decide on size, `blocks` takes their place in
 //! `vpcRoute` mode, `restore` begins after a crash, `report` shows.
 //!
 //! A step costs what the ENIs and what changed are: nothing here looks at all addresses but the comparison with EC2.
 
 mod blocks;
 mod calls;
+mod compare;
 mod create;
 mod delegate;
 mod grow;

@@ -206,6 +206,20 @@ async fn an_address_that_nobody_waits_for_any_more_when_it_is_granted_is_taken_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_add_that_is_dropped_with_its_grant_unread_gives_the_address_back() {
+    let bed = Bed::start();
+    {
+        let mut add = std::pin::pin!(bed.add(0, 60));
+        assert!(tokio::time::timeout(Duration::ZERO, add.as_mut()).await.is_err());
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(bed.handle.view().await.unwrap().counts.held, 1);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let counts = bed.handle.view().await.unwrap().counts;
+    assert_eq!((counts.held, counts.cooling), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopping_ends_waits_and_the_task_ends_with_its_last_handle() {
     let bed = Bed::start();
     for number in 0..27 {

@@ -56,6 +56,18 @@ fn a_recovered_pod_is_found_again_by_its_container() {
 }
 
 #[test]
+fn a_pod_in_a_prefix_is_found_on_the_eni_that_carries_the_prefix_and_the_rest_of_it_rests() {
+    let mut enis = enis();
+    enis[1].addresses.clear();
+    enis[1].prefixes.insert("10.0.1.64/28".parse().unwrap());
+    let mut record = Record::default();
+    recover(&mut record, &[pod("c1", "10.0.1.70")], &enis, &enis[0].id, times());
+    let held: Vec<_> = record.holdings.values().map(|holding| &holding.eni).collect();
+    assert_eq!(held, [&enis[1].id]);
+    assert_eq!(record.cooling.len(), 15, "{:?}", record.cooling);
+}
+
+#[test]
 fn pods_that_the_record_knows_are_not_recovered_twice() {
     let enis = enis();
     let mut record = Record::default();

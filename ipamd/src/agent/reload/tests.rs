@@ -109,6 +109,20 @@ async fn another_selection_is_looked_up_at_once_and_a_failure_keeps_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_ec2_refuses_is_asked_for_less_and_less_often() {
+    let bed = Bed::start("{subnetTags: {role: pods}}").await;
+    bed.cloud.with(|world| {
+        for _ in 0..100 {
+            world.inject(Api::DescribeSubnets, Fault::Refuse(ErrorClass::Denied));
+        }
+    });
+    let before = bed.calls();
+    minutes(30 + 120).await;
+    let spent = bed.calls() - before;
+    assert!((8..=12).contains(&spent), "{spent} calls in two hours of refusals");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_subnet_asks_for_others_once_in_a_while_and_a_subnet_that_was_tagged_is_found() {
     let mut bed = Bed::start("{subnetTags: {role: pods}}").await;
     let before = bed.calls();

@@ -209,6 +209,20 @@ fn a_pod_that_is_deleted_while_it_waits_is_told_so() {
 }
 
 #[test]
+fn an_address_that_rests_when_its_block_goes_still_rests_when_the_block_comes_back() {
+    let mut node = start();
+    node.grant(&["10.200.0.0/30"], &[]);
+    let address = node.add("a").unwrap();
+    node.del("a");
+    node.grant(&["10.200.1.0/30"], &[]);
+    node.grant(&["10.200.0.0/30"], &[]);
+    assert_ne!(node.add("b"), Some(address));
+    assert_eq!(node.add("c"), None, "{address} rests");
+    node.pass(31);
+    assert_eq!(node.replies.len(), 1, "who waited has it");
+}
+
+#[test]
 fn a_block_of_no_use_is_reported_and_the_others_serve() {
     let mut node = start();
     node.grant(&["10.0.0.0/8", "fd00::/120", "10.200.0.0/30"], &[]);

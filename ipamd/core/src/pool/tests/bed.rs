@@ -5,7 +5,7 @@ use crate::{
     PoolSettings, PoolView, Record, Reply, StoreChange, Targets, Ticket, Timestamp, Timings,
 };
 use spur_cloud::fake::World;
-use spur_cloud::{Api, CloudError, EniId, EniStatus, InstanceId, SubnetId};
+use spur_cloud::{Api, Assigned, CloudError, EniId, EniStatus, InstanceId, SubnetId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub(super) struct Bed {
     pub(super) probes: Vec<BTreeSet<IpAddr>>,
     /// The store takes no change of this kind.
     pub(super) refused: fn(&StoreChange) -> bool,
+    /// EC2 assigns and does not say what.
+    pub(super) is_mute: bool,
     /// Single addresses that were given back.
     pub(super) given_back: BTreeSet<IpAddr>,
     pub(super) found: Vec<Finding>,
@@ -85,6 +87,7 @@ impl Bed {
             flows,
             probes: Vec::new(),
             refused: |_| false,
+            is_mute: false,
             given_back: BTreeSet::new(),
             found: Vec::new(),
             pods: BTreeMap::new(),
@@ -133,7 +136,13 @@ impl Bed {
                 if let CloudCall::Unassign { addresses, .. } = &call {
                     self.given_back.extend(addresses);
                 }
-                Some(Event::CallFinished { call: id, result: execute(&mut self.world, &call) })
+                let mut result = execute(&mut self.world, &call);
+                if let Ok(CallDone::Assigned(assigned)) = &mut result
+                    && self.is_mute
+                {
+                    *assigned = Assigned::default();
+                }
+                Some(Event::CallFinished { call: id, result })
             }
             Action::Datapath(wanted) => {
                 self.kernel = wanted;

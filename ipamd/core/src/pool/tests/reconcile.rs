@@ -122,3 +122,14 @@ fn an_eni_without_an_address_is_never_ours_whatever_its_tags() {
     second.primary = Eni::NO_ADDRESS;
     assert!(!bed.settings.eni.owns(&second));
 }
+
+#[test]
+fn what_ec2_gave_without_saying_so_is_found_by_looking_and_not_asked_for_again() {
+    let mut bed = Bed::new("m5.large", &["10.0.0.0/24"], Targets { warm_ip_target: 0, ..Targets::default() });
+    bed.is_mute = true;
+    bed.add_many(0..5);
+    bed.pass(10);
+    assert_eq!(bed.pods.len(), 5);
+    assert_eq!(bed.count(Api::AssignPrivateIpAddresses), 1);
+    assert!(bed.kinds().contains("bad_answer") && !bed.kinds().contains("address_adopted"));
+}
