@@ -106,6 +106,7 @@ fn whatever_is_taken_away_comes_back_and_removal_leaves_the_node_as_it_was() {
         "ip link set eth1 mtu 1500",
         "nft flush ruleset",
         "nft flush chain ip spur postrouting",
+        "nft add table ip spur { flags dormant ; }",
         "sysctl -q -w net.ipv4.ip_forward=0",
         "sysctl -q -w net.ipv4.conf.eth1.rp_filter=1",
     ];

@@ -60,10 +60,8 @@ fn number(attributes: Attributes<'_>, kind: u16) -> Option<u32> {
 pub(super) fn shape(socket: &mut Socket, family: Family, table: &str) -> Result<Option<Shape>, NetlinkError> {
     let mut reader = Reader { socket, family, table };
     let ask = reader.ask(GETTABLE, 0, |_| {});
-    if reader.socket.fetch(&ask)?.is_none() {
-        return Ok(None);
-    }
-    let mut shape = Shape::default();
+    let Some(found) = reader.socket.fetch(&ask)? else { return Ok(None) };
+    let mut shape = Shape { flags: number(attributes(&found), 2).unwrap_or_default(), ..Shape::default() };
     for received in reader.list(GETCHAIN, |_| {})? {
         let attributes = attributes(&received);
         let name = attributes.find(3).map(text).unwrap_or_default();

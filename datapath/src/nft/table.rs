@@ -146,6 +146,8 @@ impl Rule {
 /// A table in normal form: as wanted, or as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shape {
+    /// The table's own flags, none of which is wanted: 1 is dormant (no packet passes its chains), 2 owned by a process.
+    pub flags: u32,
     /// Chains: where they hang, and the tags of their rules in order. A rule that is not ours has the tag "".
     pub chains: BTreeMap<String, (Option<Base>, Vec<String>)>,
     /// Sets: type and elements.
@@ -183,6 +185,7 @@ impl Table {
             |chain: &Chain| (chain.name.clone(), (chain.base, chain.rules.iter().map(Rule::tag).collect()));
         let set = |set: &Set| (set.name.clone(), (set.content.kind(), set.content.entries()));
         Shape {
+            flags: 0,
             chains: self.chains.iter().map(chain).collect(),
             sets: self.sets.iter().map(set).collect(),
             counters: self.counters.iter().cloned().collect(),
@@ -216,6 +219,9 @@ impl Table {
 
 /// A difference that adding and deleting chains and elements cannot mend.
 fn beyond_repair(wanted: &Shape, actual: &Shape) -> Option<String> {
+    if actual.flags != wanted.flags {
+        return Some(format!("the table has the flags {:#x}", actual.flags));
+    }
     for (name, (base, rules)) in &wanted.chains {
         match actual.chains.get(name) {
             None if base.is_some() => return Some(format!("chain {name} is missing")),
