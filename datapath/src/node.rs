@@ -34,7 +34,7 @@ pub struct NodeObserved {
     pub routes: Vec<RouteSpec>,
     /// Policy rules of ours.
     pub rules: Vec<RuleSpec>,
-    /// Forwarding, and the reverse-path filters of links that are not pods'.
+    /// Forwarding, and the reverse-path filters, of links that are not pods'.
     pub sysctls: BTreeMap<SysctlKey, Option<String>>,
     /// The nft tables of ours that are there.
     pub tables: BTreeMap<Family, Shape>,
@@ -102,10 +102,10 @@ impl NodeKernel {
         routes.retain(|route| layout::is_our_table(route.table) && route.table != layout::PODS_TABLE);
         let mut rules = self.netlink.rules().map_err(NodeError::Netlink)?;
         rules.retain(|rule| rule.protocol == layout::PROTOCOL);
-        let mut keys = vec![plan::ip_forward()];
-        keys.extend(
-            links.iter().filter(|link| !plan::is_pod_veth(link)).map(|link| plan::rp_filter(&link.name)),
-        );
+        let mut keys = vec![plan::ip_forward(), plan::default_forwarding()];
+        for link in links.iter().filter(|link| !plan::is_pod_veth(link)) {
+            keys.extend([plan::rp_filter(&link.name), plan::forwarding(&link.name)]);
+        }
         let values = sysctl::read(&self.ns, &keys).map_err(NodeError::Sysctl)?;
         let mut tables = BTreeMap::new();
         for family in [Family::Ip, Family::Ip6] {

@@ -109,6 +109,8 @@ fn whatever_is_taken_away_comes_back_and_removal_leaves_the_node_as_it_was() {
         "nft add table ip spur { flags dormant ; }",
         "sysctl -q -w net.ipv4.ip_forward=0",
         "sysctl -q -w net.ipv4.conf.eth1.rp_filter=1",
+        "sysctl -q -w net.ipv4.conf.eth1.forwarding=0",
+        "sysctl -q -w net.ipv4.conf.default.forwarding=0",
     ];
     for damage in damages {
         world.node.exec(damage);

@@ -136,6 +136,16 @@ pub(super) fn rp_filter(name: &IfName) -> SysctlKey {
     SysctlKey::ipv4_conf(name, "rp_filter")
 }
 
+/// Whether what comes in by the link goes on to others. Not the same as [`ip_forward`], which sets all of them when it is written.
+pub(super) fn forwarding(name: &IfName) -> SysctlKey {
+    SysctlKey::ipv4_conf(name, "forwarding")
+}
+
+/// What links that come later begin with, those of pods among them.
+pub(super) fn default_forwarding() -> SysctlKey {
+    SysctlKey::new("ipv4/conf/default/forwarding")
+}
+
 pub(super) fn is_pod_veth(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth") && link.name.as_str().starts_with(layout::HOST_VETH_PREFIX)
 }
@@ -207,9 +217,19 @@ impl NodePlan {
         // Loose: a reply may come in by another ENI than the route back would take. The kernel uses the larger of this
         // value and that of "all", so 2 wins.
         let mut wanted = vec![(ip_forward(), "1")];
-        wanted.extend(enis.map(|link| (rp_filter(&link.name), "2")));
+        let mut forwarding = vec![default_forwarding()];
+        for link in enis {
+            wanted.push((rp_filter(&link.name), "2"));
+            forwarding.push(self::forwarding(&link.name));
+        }
+        let found = |key: &SysctlKey| observed.sysctls.get(key).cloned().flatten();
+        // Writing ip_forward sets these; somebody who manages links may have set one back since.
+        let set_back = |key: &SysctlKey| found(key).is_some_and(|value| value != "1");
+        if found(&ip_forward()).as_deref() == Some("1") {
+            wanted.extend(forwarding.into_iter().filter(set_back).map(|key| (key, "1")));
+        }
         for (key, value) in wanted {
-            let found = observed.sysctls.get(&key).cloned().flatten();
+            let found = found(&key);
             if found.as_deref() != Some(value) {
                 let reason = found.map_or_else(|| "not read".into(), |found| format!("is {found}"));
                 self.push(Action::SetSysctl { key, value: value.into() }, reason);
