@@ -1,9 +1,10 @@
 //! STATUS of a node whose kernel was changed by somebody who keeps the agent from repairing it. An nft table with an owner is such
 //! a thing: while its owner lives, the kernel lets nobody else change it.
 
-use crate::common::{add_pods, quick_world};
+use crate::common::{add_pods, quick_spec, quick_world};
 use spur_datapath::netns::NetNs;
 use spur_e2e::rest::Rest;
+use spur_e2e::world::World;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,7 +25,22 @@ fn seize(node: &NetNs) -> Child {
 #[test]
 #[ignore = "needs root"]
 fn c49_c51_a_table_that_cannot_be_repaired_is_51_until_it_can_be_and_add_goes_on() {
-    let world = quick_world("broken", 1);
+    seized("broken", |_| {});
+}
+
+#[test]
+#[ignore = "needs root"]
+fn c49_a_table_that_cannot_be_repaired_is_51_also_when_something_else_is_wanted_meanwhile() {
+    seized("changed", |world| {
+        let mut pool = quick_spec("changed", 1).pool;
+        pool.insert("natExclude", "[198.18.0.0/15]".to_owned());
+        world.configure_agent(0, &pool).unwrap();
+    });
+}
+
+/// A node whose table somebody has seized, and what else happens then.
+fn seized(name: &str, meanwhile: impl FnOnce(&World)) {
+    let world = quick_world(name, 1);
     world.start_agent(0).unwrap();
     let pods = add_pods(&world, 0, 1..=1);
     let runtime = world.runtime(0).unwrap();
@@ -34,6 +50,7 @@ fn c49_c51_a_table_that_cannot_be_repaired_is_51_until_it_can_be_and_add_goes_on
     Rest::reach(&world, &|| Ok(())).unwrap();
 
     let mut owner = seize(&world.nodes[0].netns);
+    meanwhile(&world);
     let start = Instant::now();
     let broken = loop {
         let seen = status();
