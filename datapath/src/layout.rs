@@ -31,8 +31,8 @@ pub const UNBOUND_RULE: RulePriority = RulePriority::new(1090);
 pub const NODE_RULE: RulePriority = RulePriority::new(1091);
 /// The mark of what no ENI was chosen for.
 pub const NO_ENI_MARK: Mark = Mark { value: 0, mask: ENI_MASK };
-/// The mark of flows through the primary ENI (kept in the conntrack mark): those that came in by it for the host's own address, and
-/// those that are translated to its address. The bit that the VPC CNI uses, too.
+/// The mark of flows through the primary ENI: those that came in by it for the host's own address, and those that are translated to its
+/// address. The bit that the VPC CNI uses, too.
 pub const PRIMARY_MARK: Mark = Mark { value: 0x80, mask: 0x80 };
 /// The bits that hold the ordinal of an ENI.
 pub const ENI_MASK: u32 = 0x7f;

@@ -10,11 +10,11 @@ use std::net::UdpSocket;
 use std::time::Duration;
 use support::TestNs;
 use support::matrix::{
-    BLOCK_PODS, COVERED, EXCLUDED, FORCED_IN_EXCLUDED, Flow, INTERNET, LINK_LOCAL, NODE, NODE_SECOND,
+    BLOCK_PODS, COVERED, ENI, EXCLUDED, FORCED_IN_EXCLUDED, Flow, INTERNET, LINK_LOCAL, NODE, NODE_SECOND,
     OTHER_NODE, OTHER_POD, RESOLVER, SECONDARY_CIDR, UNCOVERED, bind, block_world, matrix, seen, settled,
     through_service,
 };
-use support::world::{POD_A, POD_B, POD_C, World, net};
+use support::world::{POD_A, POD_B, POD_C, World, assert_nothing_left_by_the_wrong_eni, net};
 
 #[test]
 #[ignore = "needs root"]
@@ -219,19 +219,6 @@ fn live_flows_keep_their_address_across_every_change_and_new_ones_follow_it() {
     assert_eq!(seen(&world, 1, INTERNET), POD_B);
 }
 
-#[test]
-#[ignore = "needs root"]
-fn a_translated_flow_whose_mark_is_gone_still_leaves_through_the_primary_eni() {
-    let world = settled(&matrix());
-    let mut flow = Flow::open(&world, 1, INTERNET);
-    assert_eq!(flow.seen, NODE);
-    flow.works();
-    world.node.exec("nft add table ip other");
-    world.node.exec("nft add chain ip other marks { type filter hook prerouting priority -120 ; }");
-    world.node.exec("nft add rule ip other marks iifname eni* ct mark set 0");
-    flow.works();
-}
-
 /// What portmap writes for port 8080 of the node and port 7777 of a pod.
 fn host_port(pod: &str) -> String {
     format!(
@@ -250,15 +237,23 @@ fn host_port(pod: &str) -> String {
 #[test]
 #[ignore = "needs root"]
 fn a_host_port_answers_through_the_eni_that_it_was_asked_by_in_both_modes() {
-    for (world, pod) in [(settled(&matrix()), POD_B), (block_world(), BLOCK_PODS[1])] {
+    // Of pods on either ENI, asked by the address of either.
+    for (is_block, index, pod) in [(false, 0, POD_A), (false, 1, POD_B), (true, 1, BLOCK_PODS[1])] {
+        let world = if is_block { block_world() } else { settled(&matrix()) };
+        let asked: &[&str] = if is_block { &[NODE] } else { &[NODE, ENI] };
         world.node.feed("iptables-nft-restore --noflush", &host_port(pod));
-        let endpoint = bind(&world.pods[1], "0.0.0.0:7777");
-        let service = format!("{NODE}:8080");
-        for client_address in [COVERED, UNCOVERED, INTERNET] {
-            let client = bind(&world.router, &format!("{client_address}:0"));
-            assert_eq!(through_service(&client, &service, &endpoint), client_address, "{pod}");
+        let endpoint = bind(&world.pods[index], "0.0.0.0:7777");
+        for address in asked {
+            let service = format!("{address}:8080");
+            for client_address in [COVERED, UNCOVERED, INTERNET] {
+                let client = bind(&world.router, &format!("{client_address}:0"));
+                let seen = through_service(&client, &service, &endpoint);
+                assert_eq!(seen, client_address, "{pod} by {address}");
+            }
+            let itself = bind(&world.pods[index], "0.0.0.0:0");
+            assert_ne!(through_service(&itself, &service, &endpoint), pod, "hairpin by {address}");
         }
-        assert_ne!(through_service(&bind(&world.pods[1], "0.0.0.0:0"), &service, &endpoint), pod, "hairpin");
+        assert_nothing_left_by_the_wrong_eni(&world);
     }
 }
 

@@ -31,7 +31,6 @@ fn rule(expressions: Vec<Expr>) -> Rule {
 
 /// One rule per expression that matches, so that the witness shows each.
 fn matches() -> Vec<Rule> {
-    let mark = Mark { value: 3, mask: 0x7f };
     let matches = [
         Expr::Input(NameMatch::Is("eth0".parse().unwrap())),
         Expr::Input(NameMatch::StartsWith("eni".into())),
@@ -49,12 +48,8 @@ fn matches() -> Vec<Rule> {
         Expr::InputSourceNotIn("pairs".into()),
         Expr::OutputDestinationNotIn("pairs".into()),
         Expr::Protocol(6),
-        Expr::MarkIs(mark),
-        Expr::CtMarkIs(mark),
         Expr::CtNew,
-        Expr::CtEstablished,
-        Expr::CtRepliesTo("10.0.0.9".parse().unwrap()),
-        Expr::DestinationIsLocal,
+        Expr::CtReply,
         Expr::SourceNotFromHere,
     ];
     matches.into_iter().map(|one| rule(vec![one, Expr::Verdict(Verdict::Accept)])).collect()
@@ -67,10 +62,11 @@ fn statements() -> Vec<Rule> {
     let mut rules = vec![
         rule(vec![Expr::Protocol(17), Expr::DestinationPort(53), Expr::SourcePort(1000), accept]),
         rule(vec![Expr::SetMark(mark)]),
-        rule(vec![Expr::SetCtMark(mark)]),
         rule(vec![Expr::Count("seen".into())]),
         rule(vec![Expr::SourceVerdict("eni_of".into())]),
         rule(vec![Expr::DestinationVerdict("eni_of".into())]),
+        rule(vec![Expr::CtOriginalDestinationVerdict("eni_of".into())]),
+        rule(vec![Expr::CtReplyDestinationVerdict("eni_of".into())]),
         rule(vec![Expr::InputVerdict("by_name".into())]),
         rule(vec![Expr::OutputVerdict("by_name".into())]),
     ];

@@ -12,7 +12,9 @@ use spur_datapath::pod::{self, PodRemoval};
 use spur_datapath::{MacAddr, TableId};
 use std::net::UdpSocket;
 use std::time::Duration;
-use support::world::{POD_A, POD_B, POD_C, net, plug, wanted, wiring, world};
+use support::world::{
+    POD_A, POD_B, POD_C, assert_nothing_left_by_the_wrong_eni, net, plug, wanted, wiring, world,
+};
 use support::{TestNs, assert_same};
 
 #[test]
@@ -38,9 +40,7 @@ fn pods_are_seen_with_their_own_address_in_the_vpc_and_with_the_nodes_outside() 
     assert!(world.router.pings(POD_A) && world.router.pings(POD_B), "from outside to a pod");
     assert!(world.pods[1].pings("10.0.0.10"), "pod to its node");
     assert!(world.node.pings(POD_B), "node to pod");
-    let dropped = world.router.exec("nft list table ip vpc");
-    let counts = dropped.lines().filter(|line| line.contains("counter packets 0 ")).count();
-    assert_eq!(counts, 2, "nothing left by the wrong ENI: {dropped}");
+    assert_nothing_left_by_the_wrong_eni(&world);
 }
 
 #[test]

@@ -7,9 +7,9 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use support::matrix::{COVERED, Flow, INTERNET, NODE, bind, listen, seen, through_service};
+use support::matrix::{COVERED, ENI, Flow, INTERNET, NODE, bind, listen, seen, through_service};
 use support::proxy::{CASES, Case, version};
-use support::world::World;
+use support::world::{World, assert_nothing_left_by_the_wrong_eni};
 
 #[test]
 fn the_captured_rules_are_of_the_version_that_is_built() {
@@ -26,7 +26,7 @@ fn the_captured_rules_are_of_the_version_that_is_built() {
 }
 
 /// Services of the cluster, as pods, the node and hosts outside use them. The second pod is the local endpoint.
-fn services_work(world: &World, pods: [&str; 3]) {
+fn services_work(world: &World, pods: [&str; 3], asked: &[&str]) {
     let remote = bind(&world.router, &format!("{COVERED}:7777"));
     let local = bind(&world.pods[1], "0.0.0.0:7777");
     for (pod, own) in pods.iter().enumerate() {
@@ -55,19 +55,21 @@ fn services_work(world: &World, pods: [&str; 3]) {
     }
 
     // NodePort from outside, to a pod on another ENI than the one it came in by, if there is another.
-    for client_address in [COVERED, INTERNET] {
-        let client = bind(&world.router, &format!("{client_address}:0"));
-        let masqueraded = through_service(&client, &format!("{NODE}:30080"), &local);
-        assert_ne!(masqueraded, client_address, "externalTrafficPolicy: Cluster");
-        let kept = through_service(&client, &format!("{NODE}:30081"), &local);
-        assert_eq!(kept, client_address, "externalTrafficPolicy: Local");
+    for address in asked {
+        for client_address in [COVERED, INTERNET] {
+            let client = bind(&world.router, &format!("{client_address}:0"));
+            let masqueraded = through_service(&client, &format!("{address}:30080"), &local);
+            assert_ne!(masqueraded, client_address, "externalTrafficPolicy: Cluster");
+            let kept = through_service(&client, &format!("{address}:30081"), &local);
+            assert_eq!(kept, client_address, "externalTrafficPolicy: Local");
+        }
+        for service in ["30080", "30081"] {
+            Flow::through(&world.router, &format!("{address}:{service}"), &listener).works();
+        }
+        // And to an endpoint elsewhere: in by one ENI, out by the primary one, and back the same way.
+        let client = bind(&world.router, &format!("{INTERNET}:0"));
+        assert_eq!(through_service(&client, &format!("{address}:30082"), &remote), NODE);
     }
-    for service in ["30080", "30081"] {
-        Flow::through(&world.router, &format!("{NODE}:{service}"), &listener).works();
-    }
-    // And to an endpoint elsewhere: in by the primary ENI and out again.
-    let client = bind(&world.router, &format!("{INTERNET}:0"));
-    assert_eq!(through_service(&client, &format!("{NODE}:30082"), &remote), NODE);
     assert_eq!(seen(world, 1, INTERNET), NODE, "and the internet still sees the node");
     a_service_without_endpoints_is_refused(world);
 }
@@ -84,14 +86,12 @@ fn a_service_without_endpoints_is_refused(world: &World) {
 fn beside_kube_proxy(case: Case) {
     let world = case.world();
     let _proxy = case.start(&world);
-    services_work(&world, case.pods());
+    // In iptables mode kube-proxy listens on all addresses of the node, in nftables mode on the primary one.
+    let asked: &[&str] = if case.nftables || case.block { &[NODE] } else { &[NODE, ENI] };
+    services_work(&world, case.pods(), asked);
     let guard = world.node.exec("nft list counter ip spur spoofed");
     assert!(guard.contains("packets 0 "), "{guard}");
-    if !case.block {
-        let dropped = world.router.exec("nft list table ip vpc");
-        let counts = dropped.lines().filter(|line| line.contains("counter packets 0 ")).count();
-        assert_eq!(counts, 2, "nothing left by the wrong ENI: {dropped}");
-    }
+    assert_nothing_left_by_the_wrong_eni(&world);
 }
 
 #[test]

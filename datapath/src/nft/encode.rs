@@ -30,11 +30,11 @@ pub(super) const DADDR: (u32, u32, u32) = (BASE_NETWORK, 16, 4);
 pub(super) const SPORT: (u32, u32, u32) = (BASE_TRANSPORT, 0, 2);
 pub(super) const DPORT: (u32, u32, u32) = (BASE_TRANSPORT, 2, 2);
 pub(super) const CT_STATE: u32 = 0;
-pub(super) const CT_MARK: u32 = 3;
+pub(super) const CT_DIRECTION: u32 = 1;
 pub(super) const CT_DST_IP: u32 = 20;
 pub(super) const CT_STATE_NEW: u32 = 8;
-pub(super) const CT_STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
-pub(super) const RTN_LOCAL: u32 = 2;
+pub(super) const CT_ORIGINAL: u8 = 0;
+pub(super) const CT_REPLY: u8 = 1;
 pub(super) const EQ: u32 = 0;
 pub(super) const NE: u32 = 1;
 
@@ -56,11 +56,12 @@ pub(super) fn ct(list: &mut Message, key: u32) {
     });
 }
 
-/// Of the flow's reply direction.
-pub(super) fn ct_reply(list: &mut Message, key: u32) {
+/// What a map says of an address of the flow, as its first packet had it (`CT_ORIGINAL`), or as its replies have it (`CT_REPLY`).
+pub(super) fn ct_destination_verdict(list: &mut Message, direction: u8, map: &str) {
     expression(list, "ct", |data| {
-        data.put_be32(1, REG_1).put_be32(2, key).put_u8(3, 1);
+        data.put_be32(1, REG_1).put_be32(2, CT_DST_IP).put_u8(3, direction);
     });
+    lookup(list, map, REG_1, false, Some(REG_VERDICT));
 }
 
 pub(super) fn payload(list: &mut Message, (base, offset, length): (u32, u32, u32), register: u32) {
@@ -158,11 +159,6 @@ pub(super) fn match_verdict(list: &mut Message, name: u32, map: &str) {
 pub(super) fn match_port(list: &mut Message, field: (u32, u32, u32), port: u16) {
     payload(list, field, REG_1);
     compare(list, EQ, &port.to_be_bytes());
-}
-
-pub(super) fn match_bits(list: &mut Message, mark: Mark) {
-    bitwise(list, mark.mask.to_ne_bytes(), [0; 4]);
-    compare(list, EQ, &mark.value.to_ne_bytes());
 }
 
 pub(super) fn change_bits(list: &mut Message, mark: Mark) {

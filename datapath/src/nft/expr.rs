@@ -84,22 +84,12 @@ pub enum Expr {
     DestinationPort(u16),
     /// `meta nfproto`, in an `inet` table: 2 is IPv4, 10 is IPv6.
     NfProto(u8),
-    /// `meta mark & mask == value`
-    MarkIs(Mark),
-    /// `ct mark & mask == value`
-    CtMarkIs(Mark),
     /// `meta mark set meta mark & ~mask | value`
     SetMark(Mark),
-    /// `ct mark set ct mark & ~mask | value`
-    SetCtMark(Mark),
     /// `ct state new`
     CtNew,
-    /// `ct state established,related`
-    CtEstablished,
-    /// `ct reply ip daddr`: to whom the flow's replies are addressed, which is the address that its source was translated to.
-    CtRepliesTo(Ipv4Addr),
-    /// `fib daddr type local`
-    DestinationIsLocal,
+    /// `ct direction reply`
+    CtReply,
     /// `fib saddr . iif oif missing`: no route leads to the source, or it leads elsewhere than to where the packet came from.
     /// Before routing only. For sources in 0.0.0.0/8 to broadcast and local multicast the kernel says that all is well.
     SourceNotFromHere,
@@ -107,6 +97,10 @@ pub enum Expr {
     SourceVerdict(String),
     /// `ip daddr vmap @map`
     DestinationVerdict(String),
+    /// `ct original ip daddr vmap @map`: whom the flow was opened to, before anybody translated that.
+    CtOriginalDestinationVerdict(String),
+    /// `ct reply ip daddr vmap @map`: to whom the flow's replies are addressed, which is the address that its source was translated to.
+    CtReplyDestinationVerdict(String),
     /// `iifname vmap @map`
     InputVerdict(String),
     /// `oifname vmap @map`
@@ -155,14 +149,6 @@ impl Expr {
     /// Marks, connection tracking, routing.
     fn encode_state(&self, list: &mut Message) {
         match self {
-            Self::MarkIs(mark) => {
-                meta(list, META_MARK, REG_1);
-                match_bits(list, *mark);
-            }
-            Self::CtMarkIs(mark) => {
-                ct(list, CT_MARK);
-                match_bits(list, *mark);
-            }
             Self::SetMark(mark) => {
                 meta(list, META_MARK, REG_1);
                 change_bits(list, *mark);
@@ -170,25 +156,10 @@ impl Expr {
                     data.put_be32(2, META_MARK).put_be32(3, REG_1);
                 });
             }
-            Self::SetCtMark(mark) => {
-                ct(list, CT_MARK);
-                change_bits(list, *mark);
-                expression(list, "ct", |data| {
-                    data.put_be32(2, CT_MARK).put_be32(4, REG_1);
-                });
-            }
             Self::CtNew => match_ct_state(list, CT_STATE_NEW),
-            Self::CtEstablished => match_ct_state(list, CT_STATE_ESTABLISHED_RELATED),
-            Self::CtRepliesTo(address) => {
-                ct_reply(list, CT_DST_IP);
-                compare(list, EQ, &address.octets());
-            }
-            Self::DestinationIsLocal => {
-                expression(list, "fib", |data| {
-                    // Result ADDRTYPE of the flag DADDR.
-                    data.put_be32(1, REG_1).put_be32(2, 3).put_be32(3, 2);
-                });
-                compare(list, EQ, &RTN_LOCAL.to_ne_bytes());
+            Self::CtReply => {
+                ct(list, CT_DIRECTION);
+                compare(list, EQ, &[CT_REPLY]);
             }
             Self::SourceNotFromHere => {
                 expression(list, "fib", |data| {
@@ -212,6 +183,8 @@ impl Expr {
                 payload(list, DADDR, REG_1);
                 lookup(list, map, REG_1, false, Some(REG_VERDICT));
             }
+            Self::CtOriginalDestinationVerdict(map) => ct_destination_verdict(list, CT_ORIGINAL, map),
+            Self::CtReplyDestinationVerdict(map) => ct_destination_verdict(list, CT_REPLY, map),
             Self::InputVerdict(map) => match_verdict(list, META_IIFNAME, map),
             Self::OutputVerdict(map) => match_verdict(list, META_OIFNAME, map),
             Self::Count(name) => expression(list, "objref", |data| {

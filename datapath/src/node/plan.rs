@@ -167,10 +167,8 @@ impl NodePlan {
         let rules = wanted_rules(wanted.primary.address, &present);
         plan.add(observed, &addresses, &routes, &rules);
         plan.update_table(observed, guard::ipv6_table(&wanted.nat.v6));
-        if let Some(primary) = primary {
-            let present: Vec<&SecondaryEni> = present.iter().map(|(eni, _)| *eni).collect();
-            plan.update_table(observed, table(wanted, &primary.name, &present));
-        }
+        let present: Vec<&SecondaryEni> = present.iter().map(|(eni, _)| *eni).collect();
+        plan.update_table(observed, table(wanted, &present));
         plan.remove(observed, &addresses, &routes, &rules, "no ENI that is wanted needs it");
         plan
     }

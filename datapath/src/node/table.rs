@@ -2,14 +2,14 @@
 //!
 //! Before routing, a packet of a pod gets the mark of the ENI that owns its source address, so that the rule with that mark
 //! sends it out there; unless its flow is translated to the primary address: then it has to leave through the primary ENI and gets the mark of
-//! that. What a flow's first packet decides is remembered in the flow, so that later changes of the sets concern new flows only. A reply of a
-//! flow that began outside is never translated, so it goes out through the pod's own ENI; unless the flow came in through the primary ENI for
-//! the host's own address (a NodePort that kube-proxy turned to a pod): that is remembered, too, and replies leave there again.
+//! that. What a flow's first packet decided is asked of the flow itself (to whom are its replies addressed?), so that later changes of the sets concern
+//! new flows only. A reply of a flow that began outside is never translated, so it goes out through the pod's own ENI; unless the flow was opened
+//! to an ENI's own address (a NodePort or a host port that somebody turned to a pod, here or on another node): its replies leave through that ENI.
 //!
 //! The mark is chosen after destinations were translated (a service's address has become an endpoint's), since what counts is whom the packet reaches.
 //!
-//! Chains stand just before `mangle` (-150), just after `dstnat` (-100) and just after `srcnat` (100): chains of equal priority have no order
-//! to rely on, and kube-proxy's are at those. The maps are keyed by addresses assigned to ENIs, not by pods: adding a pod changes nothing here.
+//! Chains stand just after `dstnat` (-100) and just after `srcnat` (100): chains of equal priority have no order to rely on, and kube-proxy's
+//! are at those. The maps are keyed by addresses assigned to ENIs, not by pods: adding a pod changes nothing here.
 
 use super::guard;
 use super::wanted::{NodeWanted, SecondaryEni};
@@ -17,12 +17,10 @@ use crate::nft::{
     Base, Chain, ChainKind, Content, Expr, Family, Hook, NameMatch, Policy, Ports, Rule, Set, Table, Verdict,
     aggregate,
 };
-use crate::{IfName, layout};
+use crate::{Mark, layout};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 
-/// Just before `mangle`.
-const PREROUTING_PRIORITY: i32 = -155;
 /// Just after `dstnat`.
 const ROUTE_PRIORITY: i32 = -95;
 /// Just after `srcnat`.
@@ -34,26 +32,27 @@ pub(super) const NAT_LOCAL: &str = "nat_local";
 pub(super) const NAT_NEVER: &str = "nat_never";
 pub(super) const NAT_FORCE: &str = "nat_force";
 const ENI_OF: &str = "eni_of";
+const ENI_ITSELF: &str = "eni_itself";
+/// Of the primary ENI; those of the others have their number.
+const PRIMARY_CHAIN: &str = "eni-0";
 /// Not `snat`, a word of nft's language: what operators save with `nft list ruleset` must be readable when the machine boots again.
 const TRANSLATE: &str = "translate";
 
-/// The table, given the name of the primary ENI's link and those further ENIs whose links are there.
-pub(super) fn table(wanted: &NodeWanted, primary: &IfName, present: &[&SecondaryEni]) -> Table {
+/// The table, given those further ENIs whose links are there.
+pub(super) fn table(wanted: &NodeWanted, present: &[&SecondaryEni]) -> Table {
+    let through = |name: String, mark: Mark| Chain {
+        name,
+        base: None,
+        rules: vec![Rule::new("through this ENI", vec![Expr::SetMark(mark)])],
+    };
     let mut chains = vec![
         guard::ipv4_chain(wanted.block_instance_metadata),
-        prerouting(primary),
-        route(wanted.primary.address),
+        route(),
         postrouting(),
         translate(wanted),
+        through(PRIMARY_CHAIN.into(), layout::PRIMARY_MARK),
     ];
-    chains.extend(present.iter().map(|eni| Chain {
-        name: chain_of(eni),
-        base: None,
-        rules: vec![Rule::new(
-            "through the ENI that owns the source",
-            vec![Expr::SetMark(eni.ordinal.mark())],
-        )],
-    }));
+    chains.extend(present.iter().map(|eni| through(chain_of(eni), eni.ordinal.mark())));
     Table {
         family: Family::Ip,
         name: layout::NFT_TABLE.into(),
@@ -76,6 +75,8 @@ fn sets(wanted: &NodeWanted, present: &[&SecondaryEni]) -> Vec<Set> {
         let verdict = Verdict::Goto(chain_of(eni));
         eni.pod_addresses.iter().map(move |prefix| (*prefix, verdict.clone())).collect::<Vec<_>>()
     };
+    let itself = |eni: &&SecondaryEni| (Ipv4Net::from(eni.address.addr()), Verdict::Goto(chain_of(eni)));
+    let primary = (Ipv4Net::from(wanted.primary.address), Verdict::Goto(PRIMARY_CHAIN.into()));
     let mut never = wanted.nat.never.clone();
     // Multicast and limited broadcast end on the link.
     never.push(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4));
@@ -88,54 +89,29 @@ fn sets(wanted: &NodeWanted, present: &[&SecondaryEni]) -> Vec<Set> {
             name: ENI_OF.into(),
             content: Content::PrefixVerdicts(present.iter().flat_map(owner).collect()),
         },
+        Set {
+            name: ENI_ITSELF.into(),
+            content: Content::PrefixVerdicts(present.iter().map(itself).chain([primary]).collect()),
+        },
     ]
 }
 
-fn prerouting(primary: &IfName) -> Chain {
-    let rules = vec![Rule::new(
-        "remember what came in through the primary ENI",
-        vec![
-            Expr::Input(NameMatch::Is(primary.clone())),
-            Expr::DestinationIsLocal,
-            Expr::CtNew,
-            Expr::SetCtMark(layout::PRIMARY_MARK),
-        ],
-    )];
-    Chain {
-        name: "prerouting".into(),
-        base: base(ChainKind::Filter, Hook::Prerouting, PREROUTING_PRIORITY),
-        rules,
-    }
-}
-
-fn route(primary: Ipv4Addr) -> Chain {
-    let from_pod = || Expr::Input(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into()));
+fn route() -> Chain {
+    let from_pod = Expr::Input(NameMatch::StartsWith(layout::HOST_VETH_PREFIX.into()));
     let translated = |destination: Expr| {
-        let remember = [Expr::SetCtMark(layout::PRIMARY_MARK), Expr::SetMark(layout::PRIMARY_MARK)];
-        let mut rule = vec![Expr::SourceIn(NAT_LOCAL.into()), Expr::CtNew, destination];
-        rule.extend(remember);
-        rule.push(Expr::Verdict(Verdict::Accept));
-        Rule::new("will be translated", rule)
+        let first = vec![Expr::SourceIn(NAT_LOCAL.into()), Expr::CtNew, destination];
+        let mark = [Expr::SetMark(layout::PRIMARY_MARK), Expr::Verdict(Verdict::Accept)];
+        Rule::new("will be translated", first.into_iter().chain(mark).collect())
     };
     let rules = vec![
+        // From a pod, or from another node to which the flow was sent on.
         Rule::new(
-            "of a flow through the primary ENI",
-            vec![
-                from_pod(),
-                Expr::CtMarkIs(layout::PRIMARY_MARK),
-                Expr::SetMark(layout::PRIMARY_MARK),
-                Expr::Verdict(Verdict::Accept),
-            ],
+            "replies of a flow to an ENI's own address",
+            vec![Expr::CtReply, Expr::CtOriginalDestinationVerdict(ENI_ITSELF.into())],
         ),
-        // Also when the mark is gone (others write it, too) or was never set (by an earlier version of this table).
         Rule::new(
-            "of a flow that is translated",
-            vec![
-                from_pod(),
-                Expr::CtRepliesTo(primary),
-                Expr::SetMark(layout::PRIMARY_MARK),
-                Expr::Verdict(Verdict::Accept),
-            ],
+            "of a flow that is translated to an ENI's own address",
+            vec![from_pod, Expr::CtReplyDestinationVerdict(ENI_ITSELF.into())],
         ),
         translated(Expr::DestinationIn(NAT_FORCE.into())),
         translated(Expr::DestinationNotIn(NAT_NEVER.into())),

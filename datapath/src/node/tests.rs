@@ -195,7 +195,7 @@ fn an_eni_whose_link_is_not_there_yet_is_missing_and_nothing_is_done_for_it() {
     };
     let parts = TableDiff::Parts {
         new_chains: vec!["eni-2".into()],
-        sets: vec!["eni_of".into()],
+        sets: vec!["eni_itself".into(), "eni_of".into()],
         old_chains: vec![],
     };
     assert_eq!(*diff, parts, "a new ENI does not replace the table");

@@ -11,6 +11,8 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 pub(crate) const NODE: &str = "10.0.0.10";
+/// The second ENI's own address.
+pub(crate) const ENI: &str = "10.0.1.10";
 /// An address of the node's on its primary ENI beside the primary one.
 pub(crate) const NODE_SECOND: &str = "10.0.0.11";
 pub(crate) const COVERED: &str = "10.0.9.9";

@@ -100,6 +100,17 @@ pub(crate) fn world() -> World {
     World { router, node, pods: Vec::new(), kernel }
 }
 
+/// The VPC dropped nothing because of its source.
+#[track_caller]
+pub(crate) fn assert_nothing_left_by_the_wrong_eni(world: &World) {
+    let rules = world.router.exec("nft list table ip vpc");
+    let dropped: Vec<_> = rules
+        .lines()
+        .filter(|line| line.contains("counter") && !line.contains("counter packets 0 "))
+        .collect();
+    assert!(dropped.is_empty(), "{dropped:?}");
+}
+
 pub(crate) fn wiring(address: &str) -> PodWiring {
     PodWiring {
         pod_name: "eth0".parse().unwrap(),
