@@ -1,10 +1,15 @@
 //! Deletes connection-tracking entries of an address that is given back: its next owner must not meet flows, translations and
 //! marks of the one before. And tells which addresses have any: while somebody still sends to it, it is not to have a next owner.
+//! How many flows of pods are translated, and to where, is in [`translated`].
 //!
 //! The kernel does most of the search: a delete request with a filter (Linux 5.8) removes every entry whose *original* source or
 //! destination is the address, so nothing is listed to user space. A flow that was sent to the address by DNAT (a Service) names
 //! it only in its reply, and the kernel's filter by reply matches nothing when there is none by original (seen on 6.18): these,
 //! and only these thanks to a filter by status (Linux 5.12), are listed and deleted one by one.
+
+mod translated;
+
+pub use translated::{Destination, Translated};
 
 use crate::codec::{Attributes, F_DUMP, Message, Received};
 use crate::netlink::{Errno, NetlinkError};
@@ -27,6 +32,8 @@ const CTA_FILTER: u16 = 25;
 const CTA_STATUS_MASK: u16 = 26;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+/// `IPS_SRC_NAT`.
+const STATUS_SRC_NAT: u32 = 0x10;
 /// `IPS_DST_NAT`.
 const STATUS_DST_NAT: u32 = 0x20;
 /// `NLA_F_NESTED`, for an attribute that is copied whole.
@@ -72,7 +79,7 @@ impl Conntrack {
         let mut asks = Vec::new();
         for ipv6 in [false, true] {
             if addresses.iter().any(|address| address.is_ipv6() == ipv6) {
-                let ask = list_translated(ipv6);
+                let ask = list_translated(ipv6, STATUS_DST_NAT);
                 asks.extend(self.socket.dump_some(&ask, |entry| delete_translated(&entry, addresses))?);
             }
         }
@@ -143,10 +150,11 @@ fn delete(address: IpAddr, end: End) -> Ask {
     Ask { what, message, tolerated: NOTHING_THERE }
 }
 
-fn list_translated(ipv6: bool) -> Ask {
+/// Entries that have this bit of their status.
+fn list_translated(ipv6: bool, status: u32) -> Ask {
     let family = if ipv6 { 10 } else { 2 };
     let mut message = Message::new(CT_GET, F_DUMP, &[family, 0, 0, 0]);
-    message.put_be32(CTA_STATUS, STATUS_DST_NAT).put_be32(CTA_STATUS_MASK, STATUS_DST_NAT);
+    message.put_be32(CTA_STATUS, status).put_be32(CTA_STATUS_MASK, status);
     Ask { what: "list the translated connection-tracking entries".into(), message, tolerated: NOTHING_THERE }
 }
 
