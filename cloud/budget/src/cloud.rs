@@ -125,7 +125,8 @@ impl<C: Cloud> Cloud for Prioritized<C> {
     }
 
     async fn subnets(&self, query: &SubnetQuery) -> Result<Vec<Subnet>, CloudError> {
-        read!(self, Question::Subnets(query.clone()), Subnets)
+        let answer: Result<Vec<Subnet>, CloudError> = read!(self, Question::Subnets(query.clone()), Subnets);
+        answer.inspect(|subnets| self.shared.with(|books| books.told(subnets)))
     }
 
     async fn security_groups(

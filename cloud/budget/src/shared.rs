@@ -2,7 +2,7 @@
 
 use crate::folding::Flights;
 use spur_cloud::budget::{ApiUse, Budget, Meter, Reads, Terms, Ticket, Turn, Usage};
-use spur_cloud::{Api, CloudError, ErrorClass, Priority};
+use spur_cloud::{Api, CloudError, ErrorClass, Priority, Subnet, SubnetId};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,11 +26,17 @@ pub(crate) struct Books {
     calls: BTreeMap<Api, ApiUse>,
     pub(crate) reads: Reads,
     pub(crate) flights: Flights,
+    /// What the last answer about each subnet told; nobody asks for the sake of the figure.
+    free_addresses: BTreeMap<SubnetId, u32>,
 }
 
 impl Books {
     pub(crate) fn of(&mut self, api: Api) -> &mut ApiUse {
         self.calls.entry(api).or_default()
+    }
+
+    pub(crate) fn told(&mut self, subnets: &[Subnet]) {
+        self.free_addresses.extend(subnets.iter().map(|subnet| (subnet.id.clone(), subnet.free_addresses)));
     }
 }
 
@@ -61,6 +67,7 @@ impl<C> Shared<C> {
             calls: BTreeMap::new(),
             reads: Reads::default(),
             flights: Flights::default(),
+            free_addresses: BTreeMap::new(),
         };
         Self { cloud, books: Mutex::new(books), moved: Notify::new(), start: Instant::now() }
     }
@@ -76,7 +83,11 @@ impl<C> Shared<C> {
 
     pub(crate) fn usage(&self) -> Usage {
         let now = self.now();
-        self.with(|books| Usage { calls: books.calls.clone(), headroom: books.budget.headroom(now) })
+        self.with(|books| Usage {
+            calls: books.calls.clone(),
+            headroom: books.budget.headroom(now),
+            free_addresses: books.free_addresses.clone(),
+        })
     }
 
     pub(crate) fn announce(&self) {
@@ -93,6 +104,7 @@ impl<C> Shared<C> {
         let begun = self.now();
         let ticket = self.with(|books| books.budget.request(begun, meter, priority));
         let place = Place { shared: self, ticket };
+        let mut waited = false;
         loop {
             // Listening begins before asking, so that nothing moves unnoticed between the two.
             let mut moved = std::pin::pin!(self.moved.notified());
@@ -105,7 +117,7 @@ impl<C> Shared<C> {
             match turn {
                 Err(other) => return Ok(Err(other)),
                 Ok(Turn::Go) => {
-                    if now > begun {
+                    if waited {
                         self.with(|books| {
                             let count = books.of(meter.api);
                             count.waited += 1;
@@ -119,6 +131,7 @@ impl<C> Shared<C> {
                     return Err(over_budget(meter.api, until.saturating_sub(now)));
                 }
                 Ok(Turn::Wait { until }) => {
+                    waited = true;
                     let wake = self.start + until;
                     tokio::select! {
                         () = moved => {}

@@ -4,7 +4,7 @@ use super::*;
 use spur_cloud::budget::Meter;
 use spur_cloud::fake::{FakeCloud, Fault, World};
 use spur_cloud::{AddressRequest, Api, EniId, EniQuery, ErrorClass, InstanceId, SubnetQuery};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -213,4 +213,27 @@ async fn a_write_whose_caller_leaves_is_counted_and_ends_the_sharing_of_reads() 
     assert!(tokio::time::timeout(Duration::from_secs(1), slow_write).await.is_err());
     assert_eq!(budget.usage().calls[&ASSIGN].abandoned, 1);
     assert_eq!(budget.usage().sent(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_answer_told_of_subnets_is_kept_for_who_asks_later() {
+    let bed = Bed::new();
+    let budget = bed.budgeted(20);
+    assert_eq!(budget.usage().free_addresses, BTreeMap::new(), "nobody asks for its sake");
+    let cloud = budget.with_priority(Priority::Stock);
+    let ids = bed.fake.with(|world| world.true_enis().values().map(|eni| eni.subnet.clone()).collect());
+    let subnets = cloud.subnets(&SubnetQuery::ByIds(ids)).await.unwrap();
+    let told: BTreeMap<_, _> = subnets.into_iter().map(|subnet| (subnet.id, subnet.free_addresses)).collect();
+    assert!(told.values().all(|free| *free > 200), "{told:?}");
+    assert_eq!(budget.usage().free_addresses, told);
+}
+
+/// With the clock of the machine, which is never the same twice.
+#[tokio::test]
+async fn a_call_whose_turn_it_is_did_not_wait() {
+    let bed = Bed::new();
+    let budget = bed.budgeted(20);
+    budget.with_priority(Priority::Pod).assign(&bed.eni, &one()).await.unwrap();
+    let usage = &budget.usage().calls[&ASSIGN];
+    assert_eq!((usage.succeeded, usage.waited, usage.waiting), (1, 0, Duration::ZERO));
 }

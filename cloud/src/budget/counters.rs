@@ -1,7 +1,7 @@
 //! What was spent, for metrics, status and logs: counts since the start, by action; and what is left, by bucket.
 
 use super::Meter;
-use crate::{Api, ErrorClass};
+use crate::{Api, ErrorClass, SubnetId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Usage {
     pub calls: BTreeMap<Api, ApiUse>,
     /// By bucket; those that were never used are full and not listed.
     pub headroom: BTreeMap<Meter, Headroom>,
+    /// Free addresses of subnets, as the last answer about each told.
+    pub free_addresses: BTreeMap<SubnetId, u32>,
 }
 
 impl Usage {

@@ -174,14 +174,13 @@ impl Budget {
 
     /// What is left of each bucket that was used.
     #[must_use]
-    pub fn headroom(&mut self, now: Duration) -> BTreeMap<Meter, Headroom> {
-        let lines = self.lines.iter_mut();
-        lines
-            .map(|(meter, line)| {
-                line.bucket.advance(now);
-                (*meter, line.bucket.headroom(line.waiting.len()))
-            })
-            .collect()
+    pub fn headroom(&self, now: Duration) -> BTreeMap<Meter, Headroom> {
+        let headroom = |line: &Line| {
+            let mut bucket = line.bucket.clone();
+            bucket.advance(now);
+            bucket.headroom(line.waiting.len())
+        };
+        self.lines.iter().map(|(meter, line)| (*meter, headroom(line))).collect()
     }
 
     /// The line of a bucket, filled up to now; a bucket that was never used is full.
