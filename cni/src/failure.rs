@@ -165,6 +165,7 @@ mod tests {
                 "cniVersion": "1.0.0", "code": code, "msg": "no address: the agent refuses: subnet-1 is full",
             });
             assert_eq!(reply, expected);
+            assert_eq!(kind.cni_code(), code, "the agent counts by the same code");
         }
     }
 

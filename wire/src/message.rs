@@ -189,6 +189,20 @@ pub enum RefusalKind {
     Internal,
 }
 
+impl RefusalKind {
+    /// The code that the plugin answers its runtime.
+    #[must_use]
+    pub const fn cni_code(self) -> u16 {
+        match self {
+            Self::TryAgain | Self::NotReady => 11,
+            Self::AlreadyAttached => 100,
+            Self::Invalid => 7,
+            Self::Version => 101,
+            Self::Internal => 999,
+        }
+    }
+}
+
 /// What the agent answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -26,7 +26,7 @@ mod sight;
 mod targets;
 
 pub use call::{Action, Event, Reason, RouteCall, RouteDone};
-pub use controller::{CallCounts, Condition, Controller, Counters, DriftCounts, TableView, View};
+pub use controller::{CallCounts, Condition, Controller, Counters, DriftCounts, NodeCounts, TableView, View};
 pub use discovery::{Discovery, Why, discover, effective};
 pub use family::Family;
 pub use grant::{

@@ -2,9 +2,11 @@
 //! documentation's; their tests are in `ipamd`.
 
 use crate::bench::{Bench, name, net, secs};
+use spur_cloud::budget::Meter;
 use spur_cloud::{Api, Association, ErrorClass, RouteOrigin, RouteTarget};
 use spur_ipamd_core::vpcroute::{
-    BlockState, BlocksFrom, CLAIM_TAG, Family, Hold, Placement, Problem, Record, RouteCall, TableReadiness,
+    BlockState, BlocksFrom, CLAIM_TAG, Family, Hold, NodeCounts, Placement, Problem, Record, RouteCall,
+    TableReadiness,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -816,11 +818,26 @@ fn r17_conditions_say_whether_routes_are_in_sync_and_how_full_tables_are() {
         ("PoolValid", (true, "Valid")),
     ]);
     assert_eq!(conditions(&bench), all);
+    let counts = |bench: &Bench| {
+        let view = bench.controller.view();
+        (view.nodes, view.tables[&Bench::id("b")].synced["IPv4"])
+    };
+    let (nodes, routes) = (bench.nodes.len() as u64, u32::try_from(bench.nodes.len()).unwrap());
+    let ready = NodeCounts { ready: nodes, ..NodeCounts::default() };
+    assert_eq!(counts(&bench), (ready, routes));
+    let headroom = bench.controller.view().headroom;
+    assert!(headroom[&Meter::of(Api::CreateRoute)].capacity > 0, "{headroom:?}");
     bench.run(secs(200));
     bench.world.lose_route(&Bench::id("b"), bench.block("n-a"));
     bench.refuse = Some(|call| matches!(call, RouteCall::Create { .. }).then_some(ErrorClass::Denied));
     bench.run(secs(70));
     assert_eq!(conditions(&bench)["RoutesSynced"], (false, "PermissionMissing"));
+    let one_waits = NodeCounts { ready: nodes - 1, waiting: 1, fallback: 0 };
+    assert_eq!(counts(&bench), (one_waits, routes - 1));
+}
+
+fn counts_of(bench: &Bench) -> NodeCounts {
+    bench.controller.view().nodes
 }
 
 #[test]
@@ -849,6 +866,9 @@ fn r17_new_nodes_are_refused_at_85_percent_with_a_reason_or_sent_to_the_fallback
         }
         let headroom =
             bench.controller.view().conditions.into_iter().find(|at| at.name == "QuotaHeadroom").unwrap();
+        let elsewhere =
+            if fallback.is_some() { counts_of(&bench).fallback } else { counts_of(&bench).waiting };
+        assert_eq!((counts_of(&bench).ready, elsewhere), (16, (bench.nodes.len() - 16) as u64));
         assert!(!headroom.status && headroom.message.contains("17 of 20"), "{headroom:?}");
         // A place becomes free: who waits gets it, who went to the fallback pool stays there.
         bench.nodes.remove(&name("n10"));

@@ -6,11 +6,13 @@
 //! grant is given, when it is durable, not before.
 
 mod book;
+mod counts;
 mod nodes;
 mod outcome;
 mod reads;
 mod report;
 
+pub use counts::NodeCounts;
 pub use report::{CallCounts, Condition, Counters, DriftCounts, TableView, View};
 
 use super::call::{Action, Event, Reason, RouteCall, Subject};

@@ -8,9 +8,10 @@ use super::super::record::BlockState;
 use super::super::settings::Nodes;
 use super::super::sight::{Seen, is_foreign, origin_name};
 use super::super::{Family, NodeName, Why};
-use super::Controller;
+use super::{Controller, NodeCounts};
 use ipnet::IpNet;
 use serde::Serialize;
+use spur_cloud::budget::{Headroom, Meter};
 use spur_cloud::{Api, EniId, RouteTableId, RouteTarget, SubnetId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +73,8 @@ pub struct TableView {
     pub routes: BTreeMap<String, u32>,
     /// How many of each it may hold.
     pub quota: BTreeMap<String, u32>,
+    /// Nodes' routes of each family that are as they should be.
+    pub synced: BTreeMap<String, u32>,
     /// Routes of other origins or other targets inside the pool, which are left alone (R12).
     pub foreign: BTreeMap<IpNet, String>,
 }
@@ -85,8 +88,12 @@ pub struct View {
     pub problems: BTreeSet<Problem>,
     /// Tables.
     pub tables: BTreeMap<RouteTableId, TableView>,
+    /// Nodes.
+    pub nodes: NodeCounts,
     /// Counters.
     pub counters: Counters,
+    /// What is left of each bucket of EC2's that was used.
+    pub headroom: BTreeMap<Meter, Headroom>,
 }
 
 impl Controller {
@@ -294,7 +301,14 @@ impl Controller {
         }
         let tables = self.table_views();
         let conditions = vec![routes_synced(&problems), self.quota_headroom(&tables), self.pool_valid()];
-        View { conditions, problems, tables, counters: self.counters.clone() }
+        View {
+            conditions,
+            problems,
+            tables,
+            nodes: self.node_counts(),
+            counters: self.counters.clone(),
+            headroom: self.budget.headroom(self.now.since_epoch()),
+        }
     }
 
     fn discovery_problems(&self) -> impl Iterator<Item = Problem> {
@@ -339,6 +353,7 @@ impl Controller {
                 why: self.discovery.managed.get(table).cloned(),
                 routes: by_family(&|family| counts.get(&(table.clone(), family)).copied().unwrap_or(0)),
                 quota: by_family(&|family| self.quota(table, family)),
+                synced: by_family(&|family| self.synced_in(table, family)),
                 foreign: foreign
                     .map(|(net, route)| (*net, format!("{} ({})", route.target, origin_name(&route.origin))))
                     .collect(),
