@@ -13,6 +13,7 @@ mod demo;
 mod faults;
 mod first_pod;
 mod foreign;
+mod metrics;
 mod reload;
 mod status;
 mod store;

@@ -8,6 +8,7 @@ use super::kernel::Kernel;
 use super::reaper::Reaper;
 use super::status::{Phase, Running, Unready};
 use crate::config::Config;
+use crate::metrics::requests::Requests;
 use crate::server::{Handler, refuse};
 use spur_datapath::layout;
 use spur_ipamd_core::{AttachmentKey, PodName, Reply, Wait};
@@ -33,10 +34,13 @@ pub(super) struct Answers<K> {
     pub(super) reaper: Arc<Reaper<K>>,
     /// What the operator wants.
     pub(super) config: watch::Receiver<Arc<Config>>,
+    /// How long requests took.
+    pub(super) requests: Arc<Requests>,
 }
 
 impl<K: Kernel> Handler for Answers<K> {
     async fn handle(&self, request: Request) -> Response {
+        let underway = self.requests.begin(&request.body);
         let network = &request.network;
         let answer = match request.body {
             RequestBody::Add(add) => self.add(network, add).await,
@@ -45,7 +49,9 @@ impl<K: Kernel> Handler for Answers<K> {
             RequestBody::Gc(gc) => self.gc(network, &gc).await,
             RequestBody::Status => Ok(Response::Status(self.status())),
         };
-        answer.unwrap_or_else(|refusal| refusal)
+        let response = answer.unwrap_or_else(|refusal| refusal);
+        underway.answered(&response);
+        response
     }
 }
 
@@ -113,6 +119,7 @@ impl<K: Kernel> Answers<K> {
                 Err(refuse(RefusalKind::TryAgain, format!("another ADD of {key} is under way")))
             }
             Reply::Refused { waits } => {
+                self.requests.refused(&waits);
                 let reason = self.reason(&running, &waits);
                 tracing::info!(attachment = %key, reason, "no address in time");
                 Err(refuse(RefusalKind::TryAgain, reason))

@@ -131,6 +131,10 @@ impl<C: Cloud, K: Kernel> Driver<C, K> {
                 // Who asked may have left.
                 let _ = reply.send(self.parts.pool.view());
             }
+            Question::Usage { reply } => {
+                // As above.
+                let _ = reply.send(self.parts.cloud.usage());
+            }
         }
     }
 

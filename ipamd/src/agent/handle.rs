@@ -1,6 +1,7 @@
 //! How the rest of the agent talks to the task that owns the pool: questions go in by channel, each is answered once, and who
 //! no longer waits is forgotten properly.
 
+use spur_cloud::budget::Usage;
 use spur_ipamd_core::{AttachmentKey, PodName, PoolView, Reply};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,7 @@ pub(super) enum Question {
     Del { ticket: u64, attachment: AttachmentKey, reply: oneshot::Sender<Reply> },
     Cancel { ticket: u64 },
     View { reply: oneshot::Sender<PoolView> },
+    Usage { reply: oneshot::Sender<Usage> },
 }
 
 /// Asks the pool's task; cheap to clone.
@@ -123,6 +125,16 @@ impl PoolHandle {
     pub(super) async fn view(&self) -> Result<PoolView, Stopping> {
         let (reply, answer) = oneshot::channel();
         self.questions.send(Question::View { reply }).map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// What EC2 was asked since the start, and what is left of the budget.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub(super) async fn usage(&self) -> Result<Usage, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(Question::Usage { reply }).map_err(|_| Stopping)?;
         answer.await.map_err(|_| Stopping)
     }
 

@@ -4,11 +4,12 @@
 
 use ipnet::Ipv4Net;
 use spur_datapath::MacAddr;
+use spur_datapath::conntrack::Translated;
 use spur_datapath::node::NodeWanted;
 use spur_datapath::pod::PodLink;
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 mod node;
 
@@ -108,6 +109,13 @@ pub trait Kernel: Send + Sync + 'static {
     /// # Errors
     /// When the kernel refuses.
     fn busy_flows(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, KernelError>;
+
+    /// Flows from `pods` that are translated to `address`, with at most `most` destinations.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn translated(&self, pods: &[Ipv4Net], address: Ipv4Addr, most: usize)
+    -> Result<Translated, KernelError>;
 
     /// Calls `changed` whenever a link came, went or changed, until it answers `false`. Returns at once.
     ///

@@ -16,6 +16,7 @@ mod grants;
 mod handle;
 pub mod kernel;
 pub mod metadata;
+mod metrics;
 mod nodework;
 mod opening;
 mod placement;
@@ -23,6 +24,7 @@ mod reaper;
 mod recovered;
 mod reload;
 mod rivals;
+mod scrape;
 mod settings;
 mod spool;
 mod start;
@@ -37,6 +39,7 @@ pub use placement::Remembered;
 
 use crate::chain::chain;
 use crate::config::{Config, Mode};
+use crate::metrics::requests::Requests;
 use crate::server::{BindError, bind, serve};
 use crate::store::books::Books;
 use crate::store::{StoreError, StoreHandle, spawn_writer};
@@ -49,6 +52,7 @@ use metadata::Metadata;
 use nodework::NodeParts;
 use reaper::Reaper;
 use reload::{Reload, confirm_limits};
+use scrape::Scraped;
 use spur_cloud::{Cloud, Priority};
 use spur_cloud_aws::imds::InstanceIdentity;
 use spur_cloud_budget::Budgeted;
@@ -60,7 +64,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wanted::NodeInputs;
@@ -119,13 +123,22 @@ where
     K: Kernel,
 {
     let started_with = Arc::clone(&config.borrow());
+    let (phase, phase_seen) = watch::channel(Phase::Starting { reason: "opening the store".to_owned() });
+    let requests = Arc::new(Requests::default());
+    let scraped = Scraped {
+        phase: phase_seen.clone(),
+        config: config.clone(),
+        requests: Arc::clone(&requests),
+        kernel: Arc::clone(&world.kernel),
+        flows: Mutex::default(),
+    };
+    tokio::spawn(crate::metrics::serve(started_with.metrics_listen, Arc::new(scraped), stop.clone()));
     let Some((store, books, rebuild)) = opening::open_store(&started_with, &stop).await? else {
         return Ok(());
     };
     let socket = bind(&started_with.socket).map_err(AgentError::Bind)?;
     let (store, writer) = spawn_writer(store);
-    let (phase, phase_seen) =
-        watch::channel(Phase::Starting { reason: "reading the instance metadata".to_owned() });
+    phase.send_replace(Phase::Starting { reason: "reading the instance metadata".to_owned() });
     let grants = Arc::new(Grants::of(&books.record, world.clock));
     let reaper = Arc::new(Reaper::new(Arc::clone(&world.kernel), Arc::clone(&grants)));
     // An agent that was killed after a release may not have come to their flows.
@@ -135,6 +148,7 @@ where
         grants: Arc::clone(&grants),
         reaper: Arc::clone(&reaper),
         config: config.clone(),
+        requests,
     };
     let server = tokio::spawn(serve(socket, Arc::new(answers), stop.clone()));
     let agent = Agent {
@@ -325,7 +339,7 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
             kernel: Arc::clone(&self.world.kernel),
             cloud: Arc::new(budget.with_priority(Priority::Stock)),
             inputs: inputs.subscribe(),
-            wanted: wanted_seen,
+            wanted: wanted_seen.clone(),
             granted: granted.clone(),
             outcomes: events.clone(),
             status,
@@ -337,7 +351,14 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         });
         let node_address = inputs.borrow().primary_address;
         let granted = (mode == Mode::VpcRoute).then_some(granted);
-        let running = Running { pool: handle, node, granted, node_address, recovered: prepared.recovered };
+        let running = Running {
+            pool: handle,
+            node,
+            wanted: wanted_seen,
+            granted,
+            node_address,
+            recovered: prepared.recovered,
+        };
         (Arc::new(running), events)
     }
 

@@ -253,7 +253,10 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
         }
         let now = Instant::now();
         let reason = format!("the kernel could not be prepared: {message}");
-        self.publish(|status| status.health.fail(now, repair, reason));
+        self.publish(|status| {
+            status.health.fail(now, repair, reason);
+            status.failed_updates += 1;
+        });
     }
 
     fn publish(&self, change: impl FnOnce(&mut NodeStatus)) {

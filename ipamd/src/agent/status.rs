@@ -4,6 +4,7 @@
 use super::granted::Granted;
 use super::handle::PoolHandle;
 use super::recovered::Recovered;
+use spur_ipamd_core::DatapathWanted;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(super) struct Running {
     pub(super) pool: PoolHandle,
     /// The kernel's side.
     pub(super) node: watch::Receiver<NodeStatus>,
+    /// What the pool wants of it.
+    pub(super) wanted: watch::Receiver<DatapathWanted>,
     /// In `vpcRoute` mode, what the controller grants.
     pub(super) granted: Option<watch::Receiver<Granted>>,
     /// The node's primary address.
@@ -52,6 +55,8 @@ pub(super) struct NodeStatus {
     pub(super) primary_mtu_bytes: u32,
     /// Repairs of what others had changed, since the start.
     pub(super) repairs: u64,
+    /// Attempts to prepare or repair it that failed, since the start.
+    pub(super) failed_updates: u64,
     /// Rules of others that translate traffic of pods, in words.
     pub(super) masqueraders: Vec<String>,
 }
@@ -109,7 +114,22 @@ impl NodeStatus {
             health: Health::Unprepared { reason },
             primary_mtu_bytes: 0,
             repairs: 0,
+            failed_updates: 0,
             masqueraders: Vec::new(),
+        }
+    }
+}
+
+impl Unready {
+    /// A word for metrics.
+    #[must_use]
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Starting(_) => "starting",
+            Self::NoGrant(_) => "no_grant",
+            Self::Unprepared(_) => "unprepared",
+            Self::Broken { .. } => "broken",
+            Self::Stopping => "stopping",
         }
     }
 }

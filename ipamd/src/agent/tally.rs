@@ -1,5 +1,5 @@
 //! What EC2 was asked since the start, in the log: a line for each action that was called since the last time, with what became of the
-//! calls and what is left of the budget. The same figures are the metrics.
+//! calls and what is left of the budget. The same figures are the metrics (`metrics.rs`).
 
 use spur_cloud::Api;
 use spur_cloud::budget::{ApiUse, Usage};

@@ -4,13 +4,16 @@
 use super::keys::{Catalog, Key, key, rows};
 use super::pool::read_fallback;
 use super::read::Reader;
-use super::{ConfigError, LogConfig, PATH_MAX, is_name_byte, parse_with, read_log, seconds, text_of};
+use super::{
+    ConfigError, LogConfig, PATH_MAX, is_name_byte, parse_with, read_log, read_metrics, seconds, text_of,
+};
 use ipnet::IpNet;
 use serde_json::Value;
 use spur_cloud::{Region, VpcId};
 use spur_ipamd_core::vpcroute::{BlocksFrom, PoolMistake, PoolSpec, Quota, Settings, TableChoice, Timings};
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -142,6 +145,12 @@ pub const KEYS: &[Key] = &[
         "Share of the quota from which on new nodes are refused or go to `pool.fallbackPool`: time is left to ask for more.",
     ),
     key(
+        "metrics.listen",
+        "IP address with port, or `off`",
+        "127.0.0.1:61681",
+        "Where metrics can be fetched over HTTP, at `/metrics` ([what there is](metrics.md)); as for the agent, whose port is another, because both may run on one machine.",
+    ),
+    key(
         "log.level",
         "error, warn, info, debug or trace",
         "info",
@@ -150,7 +159,7 @@ pub const KEYS: &[Key] = &[
     key("log.format", "json or text", "json", "`text` is for people at a terminal."),
 ];
 
-const CATALOG: Catalog = Catalog { keys: KEYS, sections: &["log", "pool", "quota", "tables"] };
+const CATALOG: Catalog = Catalog { keys: KEYS, sections: &["log", "metrics", "pool", "quota", "tables"] };
 
 /// What an operator wants of the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +172,8 @@ pub struct ControllerConfig {
     pub grant_dir: PathBuf,
     /// Where the store is.
     pub state_dir: PathBuf,
+    /// Where metrics are served, if at all.
+    pub metrics_listen: Option<SocketAddr>,
     /// Logs.
     pub log: LogConfig,
     /// Everything else, as the state machine takes it.
@@ -190,8 +201,10 @@ impl ControllerConfig {
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> bool {
         let fixed = |config: &Self| {
-            let Self { region, nodes_file, grant_dir, state_dir, log, settings } = config.clone();
-            (region, nodes_file, grant_dir, state_dir, log, settings.cluster, settings.vpc)
+            let Self { region, nodes_file, grant_dir, state_dir, metrics_listen, log, settings } =
+                config.clone();
+            let at = (metrics_listen, log);
+            (region, nodes_file, grant_dir, state_dir, at, settings.cluster, settings.vpc)
         };
         fixed(self) != fixed(other)
     }
@@ -203,6 +216,7 @@ fn read(reader: &mut Reader) -> ControllerConfig {
         nodes_file: reader.path("nodesFile", PATH_MAX),
         grant_dir: reader.path("grantDir", PATH_MAX),
         state_dir: reader.path("stateDir", PATH_MAX),
+        metrics_listen: read_metrics(reader),
         log: read_log(reader),
         settings: read_settings(reader),
     };
@@ -315,8 +329,8 @@ pub fn markdown() -> String {
     let mut text = String::from(
         "# Configuration of the controller\n\n\
          `spur-ipamd controller --config FILE` reads one YAML file. Unknown keys are refused, and all mistakes are reported at once, each\n\
-         with its key and what would be right. The file is read again when it changes; `clusterName`, `region`, `vpc`, the paths and\n\
-         `log` count at start only. What it does is in [vpc-route.md](vpc-route.md).\n\n\
+         with its key and what would be right. The file is read again when it changes; `clusterName`, `region`, `vpc`, the paths,\n\
+         `metrics` and `log` count at start only. What it does is in [vpc-route.md](vpc-route.md).\n\n\
          <!-- Generated from ipamd/src/config/controller.rs; `UPDATE_DOCS=1 cargo test -p spur-ipamd --lib config` rewrites it. -->\n\n\
          | key | type | default | what and why |\n|---|---|---|---|\n",
     );

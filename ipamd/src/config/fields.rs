@@ -54,6 +54,7 @@ fields! {
     "api.budgetPercent" Restart budget;
     "collect.graceSeconds" Effect collect.grace;
     "collect.maxDeletions" Effect collect.max_deletions;
+    "metrics.listen" Restart metrics_listen;
     "log.level" Effect log.level;
     "log.format" Restart log.format;
     "pool.mode" Restart pool.mode;
@@ -111,7 +112,7 @@ mod tests {
         // Copying every field makes two configurations equal, so none is without a key.
         let mut one = Config::parse("").unwrap();
         let other = Config::parse(
-        "{clusterName: a, socket: /a, stateDir: /b, spoolDir: /c, addWaitSeconds: 1, reconcileSeconds: 10, settleSeconds: 5, mtuBytes: 1500, nodeName: a, grantDir: /e, api: {budgetPercent: 3}, collect: {graceSeconds: 1000, maxDeletions: 3}, \
+        "{clusterName: a, socket: /a, stateDir: /b, spoolDir: /c, addWaitSeconds: 1, reconcileSeconds: 10, settleSeconds: 5, mtuBytes: 1500, nodeName: a, grantDir: /e, api: {budgetPercent: 3}, metrics: {listen: off}, collect: {graceSeconds: 1000, maxDeletions: 3}, \
          cni: {confDir: /d, confName: a.conflist, networkName: pods, chain: [{type: portmap}]}, log: {level: warn, format: text}, \
          pool: {warmIpTarget: 1, minimumIpTarget: 1, maxAboveWarm: 1, maxEnis: 2, cooldownSeconds: 1, shrinkDelaySeconds: 1, \
          subnets: [subnet-1], securityGroupTags: {a: b}, tags: {a: b}, mode: vpcRoute, fallbackPool: a, natExclude: [10.0.0.0/8], natForce: [10.1.0.0/16], natPortRange: 2000-9000, \

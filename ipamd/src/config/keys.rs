@@ -14,7 +14,8 @@ pub struct Catalog {
 }
 
 /// What the agent's file may say.
-pub(super) const AGENT: Catalog = Catalog { keys: KEYS, sections: &["api", "cni", "collect", "log", "pool"] };
+pub(super) const AGENT: Catalog =
+    Catalog { keys: KEYS, sections: &["api", "cni", "collect", "log", "metrics", "pool"] };
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +148,12 @@ pub const KEYS: &[Key] = &[
         "error, warn, info, debug or trace",
         "info",
         "One `info` line per decision that changes something.",
+    ),
+    key(
+        "metrics.listen",
+        "IP address with port, or `off`",
+        "127.0.0.1:61680",
+        "Where metrics can be fetched over HTTP, at `/metrics` ([what there is](metrics.md)). Loopback by default, because there is no authentication: whoever can connect can read. The port lies above those that the kernel gives to clients (32768–60999) and NodePorts, and beside the VPC CNI's 61678 and 61679. While it is taken, pods are served all the same, `MetricsUnavailable` is logged, and it is tried again.",
     ),
     key(
         "nodeName",

@@ -18,6 +18,7 @@ use pool::read_pool;
 use read::Reader;
 use spur_cloud::budget::Terms;
 use spur_ipamd_core::vpcroute::NodeName;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub budget: Terms,
     /// Leaked ENIs.
     pub collect: CollectConfig,
+    /// Where metrics are served, if at all.
+    pub metrics_listen: Option<SocketAddr>,
     /// Logs.
     pub log: LogConfig,
     /// The pool of addresses.
@@ -206,6 +209,7 @@ fn read_config(reader: &mut Reader) -> Config {
             grace: seconds(reader.number("collect.graceSeconds", 900..=2_592_000)),
             max_deletions: reader.number("collect.maxDeletions", 1..=1000),
         },
+        metrics_listen: read_metrics(reader),
         log: read_log(reader),
         pool: read_pool(reader),
     };
@@ -298,6 +302,20 @@ fn read_log(reader: &mut Reader) -> LogConfig {
         ),
         format: reader.choice("log.format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]),
     }
+}
+
+/// Port 0 would be one that nobody finds.
+fn read_metrics(reader: &mut Reader) -> Option<SocketAddr> {
+    reader.read("metrics.listen", |value| match value {
+        serde_json::Value::Null => Ok(None),
+        // Some YAML takes the bare word for a truth value.
+        serde_json::Value::Bool(false) => Ok(None),
+        serde_json::Value::String(text) if text == "off" => Ok(None),
+        value => match value.as_str().unwrap_or_default().parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(Some(address)),
+            _ => Err("an IP address with a port such as 127.0.0.1:61680 or [::1]:61680, or off".to_owned()),
+        },
+    })
 }
 
 const fn is_name_byte(byte: u8) -> bool {

@@ -57,6 +57,24 @@ fn all_mistakes_are_reported_at_once_with_their_keys_and_what_would_be_right() {
 }
 
 #[test]
+fn metrics_are_on_loopback_unless_the_file_says_where_or_off() {
+    let listen = |text: &str| Config::parse(text).unwrap().metrics_listen.map(|at| at.to_string());
+    for (text, address) in [
+        ("", Some("127.0.0.1:61680")),
+        ("metrics: {listen: null}", Some("127.0.0.1:61680")),
+        ("metrics: {listen: '[::]:9100'}", Some("[::]:9100")),
+        ("metrics: {listen: off}", None),
+        ("metrics: {listen: false}", None),
+    ] {
+        assert_eq!(listen(text).as_deref(), address, "{text}");
+    }
+    for text in ["localhost:9100", "127.0.0.1", "127.0.0.1:0", "on", "9100"] {
+        let list = mistakes(&format!("metrics: {{listen: '{text}'}}"));
+        assert!(list.len() == 1 && list[0].contains("or off"), "{list:?}");
+    }
+}
+
+#[test]
 fn the_file_as_a_whole_can_be_wrong() {
     for (text, why) in [
         ("a: [", "not valid YAML"),

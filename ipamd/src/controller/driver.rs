@@ -4,6 +4,7 @@
 use super::books::write_of;
 use super::calls::perform;
 use super::grants::{Grants, apply, write_whole};
+use super::metrics::Published;
 use super::nodes;
 use super::status::{STATUS_FILE, Told, render};
 use crate::agent::clock::Clock;
@@ -44,6 +45,7 @@ pub(super) struct Driver<C> {
     paths: Paths,
     grants: Grants,
     told: Told,
+    published: Arc<Published>,
     /// Texts of the files when they were last looked at.
     nodes_text: Option<String>,
     config_text: Option<String>,
@@ -58,6 +60,7 @@ impl<C: CloudRoutes> Driver<C> {
         clock: Clock,
         store: StoreHandle,
         paths: Paths,
+        published: Arc<Published>,
     ) -> Self {
         let (feedback, outcomes) = mpsc::unbounded_channel();
         Self {
@@ -68,6 +71,7 @@ impl<C: CloudRoutes> Driver<C> {
             grants: Grants::new(paths.started_with.grant_dir.clone()),
             paths,
             told: Told::default(),
+            published,
             nodes_text: None,
             config_text: None,
             feedback,
@@ -113,7 +117,10 @@ impl<C: CloudRoutes> Driver<C> {
     }
 
     fn step(&mut self, event: Event) {
-        for action in self.controller.step(self.clock.now(), event) {
+        let begun = Instant::now();
+        let actions = self.controller.step(self.clock.now(), event);
+        self.published.passed(begun.elapsed());
+        for action in actions {
             match action {
                 Action::Store { id, changes } => self.store(id, &changes),
                 Action::Call { id, call, reason } => self.call(id, call, &reason),
@@ -203,7 +210,9 @@ impl<C: CloudRoutes> Driver<C> {
             Ok(config) if config.settings == self.paths.started_with.settings => false,
             Ok(config) => {
                 if config.needs_restart(&self.paths.started_with) {
-                    tracing::warn!("clusterName, region, vpc, files and logs are read at start only");
+                    tracing::warn!(
+                        "clusterName, region, vpc, files, metrics and logs are read at start only"
+                    );
                 }
                 tracing::info!("configuration read again");
                 let mut settings = config.settings;
@@ -246,5 +255,6 @@ impl<C: CloudRoutes> Driver<C> {
         if let Ok(Err(error)) = wrote {
             tracing::warn!(%error, "the status cannot be written");
         }
+        self.published.show(view);
     }
 }

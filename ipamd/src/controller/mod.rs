@@ -3,13 +3,14 @@
 //! election among several comes with Kubernetes.
 //!
 //! [`crate::config::controller`] is what an operator may say, [`nodes`] who the nodes are, [`driver`] the task that owns the state machine, [`grants`] what
-//! nodes are told, [`dry_run`] the plan without the deeds.
+//! nodes are told, [`dry_run`] the plan without the deeds, [`metrics`] the figures.
 
 mod books;
 mod calls;
 mod driver;
 mod dry_run;
 mod grants;
+mod metrics;
 pub mod nodes;
 mod status;
 
@@ -21,9 +22,11 @@ use crate::chain::chain;
 use crate::config::controller::ControllerConfig;
 use crate::store::{Origin, Store, StoreError, spawn_writer};
 use driver::{Driver, Paths};
+use metrics::Published;
 use spur_cloud::CloudRoutes;
 use spur_ipamd_core::vpcroute::Controller;
 use std::path::Path;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Runs until `stop`. `config_file` is read again when it changes.
@@ -48,8 +51,10 @@ pub async fn run<C: CloudRoutes>(
     let (store, writer) = spawn_writer(store);
     let seed = clock.now().since_epoch().subsec_nanos();
     let controller = Controller::new(config.settings.clone(), record, seed.into(), clock.now());
+    let published = Arc::new(Published::new());
+    tokio::spawn(crate::metrics::serve(config.metrics_listen, Arc::clone(&published), stop.clone()));
     let paths = Paths { config: config_file.to_owned(), started_with: config };
-    Driver::new(controller, cloud, clock, store, paths).run(stop).await;
+    Driver::new(controller, cloud, clock, store, paths, published).run(stop).await;
     // Every handle of the store is gone now: what was queued is written before the lock goes.
     if let Err(error) = writer.await {
         tracing::error!(error = %chain(&error), "the store's writer did not end well");

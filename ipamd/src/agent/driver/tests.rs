@@ -267,6 +267,7 @@ async fn c58_gc_goes_on_when_the_store_refuses_and_says_at_the_end_what_remained
         granted: None,
         pool: bed.handle.clone(),
         node: watch::channel(NodeStatus::unknown()).1,
+        wanted: watch::channel(DatapathWanted::default()).1,
         node_address: Ipv4Addr::LOCALHOST,
         recovered: Recovered::default(),
     };

@@ -5,7 +5,7 @@ use super::{Converged, Kernel, KernelError, WiredPod};
 use crate::chain::chain;
 use ipnet::Ipv4Net;
 use spur_datapath::MacAddr;
-use spur_datapath::conntrack::Conntrack;
+use spur_datapath::conntrack::{Conntrack, Translated};
 use spur_datapath::layout;
 use spur_datapath::netlink::{Link, LinkEvent, LinkWatcher, Netlink};
 use spur_datapath::nft::Nft;
@@ -13,7 +13,7 @@ use spur_datapath::node::{Failure, NodeKernel as Sockets, NodePlan, NodeWanted};
 use spur_datapath::pod::{self, PodLink};
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -123,6 +123,16 @@ impl Kernel for NodeKernel {
     fn busy_flows(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, KernelError> {
         let mut conntrack = Conntrack::open().map_err(failed("open a socket to connection tracking"))?;
         conntrack.busy(addresses).map_err(failed("list flows"))
+    }
+
+    fn translated(
+        &self,
+        pods: &[Ipv4Net],
+        address: Ipv4Addr,
+        most: usize,
+    ) -> Result<Translated, KernelError> {
+        let mut conntrack = Conntrack::open().map_err(failed("open a socket to connection tracking"))?;
+        conntrack.translated(pods, address, most).map_err(failed("count translated flows"))
     }
 
     fn watch_links(&self, changed: impl Fn() -> bool + Send + 'static) -> Result<(), KernelError> {

@@ -11,6 +11,7 @@ use spur_cloud::fake::{FakeCloud, World as CloudWorld};
 use spur_cloud::{Api, AttachmentStatus, InstanceId, MacAddr};
 use spur_cloud_aws::imds::{ImdsError, InstanceIdentity, InterfaceFacts};
 use spur_datapath::IfName;
+use spur_datapath::conntrack::Translated;
 use spur_datapath::node::NodeWanted;
 use spur_datapath::pod::PodLink;
 use spur_wire::{
@@ -19,7 +20,7 @@ use spur_wire::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,8 @@ pub(super) fn net(text: &str) -> Ipv4Net {
 #[derive(Default)]
 pub(super) struct KernelState {
     pub(super) wanted: Option<NodeWanted>,
+    /// ENIs whose links were there at the last comparison.
+    ready: BTreeSet<spur_datapath::MacAddr>,
     /// What it was to be made like, each time.
     pub(super) attempts: Vec<NodeWanted>,
     pub(super) broken: bool,
@@ -92,12 +95,12 @@ impl Kernel for FakeKernel {
             if state.broken {
                 return Err(KernelError { doing: "prepare the node's kernel", cause: "it is broken".into() });
             }
-            let changed = state.flushed || state.wanted.as_ref() != Some(wanted);
-            state.flushed = false;
-            state.wanted = Some(wanted.clone());
             let macs = wanted.secondaries.iter().map(|eni| eni.mac).chain([wanted.primary.mac]);
+            let ready: BTreeSet<_> = macs.filter(|mac| attached.contains(mac)).collect();
+            let changed = state.flushed || state.wanted.as_ref() != Some(wanted) || state.ready != ready;
+            (state.flushed, state.wanted, state.ready) = (false, Some(wanted.clone()), ready.clone());
             Ok(Converged {
-                ready: macs.filter(|mac| attached.contains(mac)).collect(),
+                ready,
                 changes: if changed { vec!["everything".to_owned()] } else { Vec::new() },
                 primary_mtu_bytes: 9001,
             })
@@ -147,6 +150,15 @@ impl Kernel for FakeKernel {
 
     fn busy_flows(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, KernelError> {
         Ok(self.with(|state| state.busy.intersection(addresses).copied().collect()))
+    }
+
+    fn translated(
+        &self,
+        _pods: &[Ipv4Net],
+        _address: Ipv4Addr,
+        _most: usize,
+    ) -> Result<Translated, KernelError> {
+        Ok(Translated::default())
     }
 
     fn watch_links(&self, changed: impl Fn() -> bool + Send + 'static) -> Result<(), KernelError> {
@@ -219,6 +231,8 @@ impl Bed {
         config.spool_dir = dir.path().join("spool");
         config.cni.conf_dir = dir.path().join("net.d");
         config.add_wait = Duration::from_secs(10);
+        // Agents of several tests would want the same port.
+        config.metrics_listen = None;
         Self {
             kernel: Arc::new(FakeKernel { cloud: cloud.clone(), state: Mutex::default() }),
             metadata: FakeMetadata {
