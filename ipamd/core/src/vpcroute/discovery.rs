@@ -27,7 +27,7 @@ pub enum Why {
 pub struct Discovery {
     /// The tables to manage.
     pub managed: BTreeMap<RouteTableId, Why>,
-    /// Edge tables that the operator listed or tagged; they are left alone.
+    /// Edge tables that the operator listed or tagged, or that a subnet of nodes uses; they are left alone.
     pub edges: BTreeSet<RouteTableId>,
     /// Listed tables that are not in the VPC.
     pub absent: BTreeSet<RouteTableId>,
@@ -56,6 +56,10 @@ pub fn discover<'a>(
     let mut found = Discovery::default();
     for subnet in node_subnets {
         match effective(tables.clone(), subnet) {
+            Some(table) if table.is_edge() => {
+                found.edges.insert(table.id.clone());
+                found.without.insert(subnet.clone());
+            }
             Some(table) => {
                 found.managed.entry(table.id.clone()).or_insert_with(|| Why::NodeSubnet(subnet.clone()));
             }

@@ -9,8 +9,8 @@ use super::settings::{BlocksFrom, CLAIM_TAG, PoolSpec, Settings};
 use super::sight::{Sights, origin_name};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
-use spur_cloud::{RouteOrigin, RouteTableId, RouteTarget, Vpc};
-use std::collections::{BTreeMap, BTreeSet};
+use spur_cloud::{RouteOrigin, RouteTable, RouteTableId, RouteTarget, Vpc};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -179,25 +179,21 @@ pub(super) fn collisions<'a>(
                 });
             }
         }
-        wrong.extend(claims_of_others(settings, &sight.table.id, &sight.table.tags));
+        wrong.extend(claims_of_others(settings, &sight.table));
     }
     wrong
 }
 
 /// Claims of other clusters on our addresses. A claim that makes no sense says nothing; what is in the table still does.
-fn claims_of_others(
-    settings: &Settings,
-    table: &RouteTableId,
-    tags: &BTreeMap<String, String>,
-) -> Vec<PoolMistake> {
+pub(super) fn claims_of_others(settings: &Settings, table: &RouteTable) -> Vec<PoolMistake> {
     let mut wrong = Vec::new();
-    for (key, value) in tags {
+    for (key, value) in &table.tags {
         let Some(by) = key.strip_prefix(CLAIM_TAG).filter(|by| *by != settings.cluster) else { continue };
         for claim in value.split_whitespace().filter_map(|text| text.parse::<IpNet>().ok()) {
             let taken = settings.pool.cidrs.iter().filter(|cidr| overlap(**cidr, claim));
             wrong.extend(taken.map(|cidr| PoolMistake::Claimed {
                 cidr: *cidr,
-                table: table.clone(),
+                table: table.id.clone(),
                 by: by.to_owned(),
                 claim,
             }));

@@ -112,6 +112,15 @@ impl Record {
         }
     }
 
+    /// Blocks that rest do so until this moment.
+    pub(super) fn rest_until(&mut self, moment: Timestamp) {
+        for known in self.blocks.values_mut() {
+            if let BlockState::Cooling { until } = &mut known.state {
+                *until = moment;
+            }
+        }
+    }
+
     /// Blocks that a node holds.
     pub fn held_by<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = IpNet> + use<'a> {
         self.held.get(node).into_iter().flatten().copied()

@@ -7,6 +7,7 @@
 
 mod book;
 mod counts;
+mod holds;
 mod nodes;
 mod outcome;
 mod reads;
@@ -32,14 +33,11 @@ use ipnet::IpNet;
 use reads::Reads;
 use spur_cloud::budget::{Budget, Meter, Priority, Terms, Turn};
 use spur_cloud::{Api, EniId, RouteTableId, SubnetId, Vpc};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Calls under way at most: more would not be faster, because the buckets allow a few a second.
 const RUNNING_MAX: usize = 32;
-/// How old a read of a table may be for a call that changes or removes what is there: the less time passes, the less can somebody else
-/// have put a route of theirs in its place.
-const FRESH: Duration = Duration::from_secs(5);
 
 /// What failed, and waits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,9 +85,10 @@ pub struct Controller {
     calls: BTreeMap<CallId, Running>,
     backoffs: Backoffs<Key, Problem>,
     budget: Budget,
-    /// So many routes a table held when EC2 took no more.
-    learned: BTreeMap<(RouteTableId, Family), u32>,
-    deleted: BTreeMap<RouteTableId, VecDeque<Timestamp>>,
+    /// So many routes a table held when EC2 took no more, and when that was.
+    learned: BTreeMap<(RouteTableId, Family), (u32, Timestamp)>,
+    /// When routes were deleted lately.
+    deleted: BTreeMap<RouteTableId, Vec<Timestamp>>,
     /// Routes that were as they should be, and where they led.
     synced: BTreeMap<(RouteTableId, IpNet), EniId>,
     claimed: BTreeSet<RouteTableId>,
@@ -103,8 +102,11 @@ pub struct Controller {
 
 impl Controller {
     /// A controller that begins with what survived of its predecessor. `seed` spreads retries.
+    ///
+    /// Blocks that rest begin their rest anew: the clock may have been set meanwhile, in either direction.
     #[must_use]
-    pub fn new(settings: Settings, record: Record, seed: u64, now: Timestamp) -> Self {
+    pub fn new(settings: Settings, mut record: Record, seed: u64, now: Timestamp) -> Self {
+        record.rest_until(now.after(settings.timings.cooldown));
         let budget = Budget::new(terms(&settings));
         Self {
             settings,
@@ -235,7 +237,8 @@ impl Controller {
     pub(super) fn no_nodes(&self) -> Option<Problem> {
         let empty = self.nodes.as_ref().is_some_and(Nodes::is_empty);
         let held = self.record.blocks.len();
-        (empty && held > 0 && self.settings.allow_deletes.is_none()).then_some(Problem::NoNodes { held })
+        let allowed = self.settings.allow_deletes.is_some_and(|allowed| allowed > 0);
+        (empty && held > 0 && !allowed).then_some(Problem::NoNodes { held })
     }
 
     /// Finds the tables anew, and notes in the record which are needed.
@@ -263,13 +266,15 @@ impl Controller {
             .filter(|table| !self.discovery.managed.contains_key(*table))
             .cloned()
             .collect();
+        // A node whose ENI is not known may be in any subnet.
+        let all_found = self.nodes.iter().flat_map(Nodes::keys).all(|node| self.targets.get(node).is_some());
         for table in left {
             let since = self.record.tables.get(&table).and_then(|known| known.unneeded);
             let gone = self.sights.get(&table).is_none();
             let over = since.is_some_and(|since| self.now >= since.after(grace));
             if gone || (over && self.ours_in(&table) == 0 && !self.is_claimed(&table)) {
                 self.book.drop_table(&mut self.record, &table);
-            } else if since.is_none() {
+            } else if since.is_none() && all_found {
                 self.book.leave_table(&mut self.record, &table, self.now);
             }
         }
@@ -305,58 +310,6 @@ impl Controller {
     pub(super) fn recent_deletes(&self, table: &RouteTableId) -> usize {
         let since = |at: &&Timestamp| self.now.since(**at) < self.settings.timings.reconcile;
         self.deleted.get(table).map_or(0, |times| times.iter().filter(since).count())
-    }
-
-    /// What holds a call back.
-    pub(super) fn hold(&self, call: &RouteCall) -> Option<Hold> {
-        let api = call.api();
-        if let Some(subject) = call.subject() {
-            if self.calls.values().any(|running| running.call.subject().as_ref() == Some(&subject)) {
-                return Some(Hold::Running);
-            }
-            if let Some(wait) = self.waits(&Key::Subject(subject)) {
-                return Some(wait);
-            }
-        }
-        if let Some(wait) = self.waits(&Key::Api(api)) {
-            return Some(wait);
-        }
-        let table = call.table()?;
-        if let Some(wait) = self.waits(&Key::Table(table.clone(), api)) {
-            return Some(wait);
-        }
-        let sight = self.sights.get(table)?;
-        if sight.missing.is_some() {
-            return Some(Hold::Problem(Problem::TableMissing { table: table.clone() }));
-        }
-        match call {
-            RouteCall::Create { block, .. } => {
-                if !self.is_claimed(table) {
-                    return Some(Hold::Problem(Problem::Unclaimed { table: table.clone() }));
-                }
-                let full = (table.clone(), Family::of(*block));
-                if self.learned.contains_key(&full) && self.is_creating(table, full.1) {
-                    // One call is enough to learn whether the table takes routes again.
-                    return Some(Hold::Running);
-                }
-                self.waits(&Key::Full(full.0, full.1))
-            }
-            RouteCall::Replace { .. } | RouteCall::Delete { .. } => {
-                (self.now >= sight.begun.after(FRESH)).then_some(Hold::NotFresh)
-            }
-            _ => None,
-        }
-    }
-
-    fn is_creating(&self, table: &RouteTableId, family: Family) -> bool {
-        self.calls.values().any(|running| match &running.call {
-            RouteCall::Create { table: at, block, .. } => at == table && Family::of(*block) == family,
-            _ => false,
-        })
-    }
-
-    fn waits(&self, key: &Key) -> Option<Hold> {
-        self.backoffs.wait(key, self.now).cloned().map(Hold::Problem)
     }
 
     /// Begins the calls of the plan that nothing holds back, as far as the budget goes.

@@ -9,6 +9,7 @@ use super::super::settings::{BLOCKS_MAX, BlocksFrom, NodeSpec, Nodes};
 use super::super::sight::{Seen, is_foreign};
 use super::super::{Family, NodeName};
 use super::Controller;
+use crate::time::Timestamp;
 use ipnet::IpNet;
 use spur_cloud::{RouteOrigin, RouteTableId, RouteTarget};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,14 +65,15 @@ impl Controller {
         for (block, node, state) in changes {
             self.book.put(&mut self.record, block, &node, state);
         }
-        let fallen: Vec<_> =
-            self.record.fallback.iter().filter(|node| !nodes.contains_key(*node)).cloned().collect();
+        let is_over = |node: &&NodeName| !nodes.contains_key(*node) || self.settings.fallback.is_none();
+        let fallen: Vec<_> = self.record.fallback.iter().filter(is_over).cloned().collect();
         for node in fallen {
             self.book.change(&mut self.record, Change::RemoveFallback(node));
         }
     }
 
-    /// Blocks that no table shows rest; rested blocks that a read since then shows in no table are free.
+    /// Blocks that no table shows rest, from the beginning if a route comes back; rested blocks that a read since then shows in no table are
+    /// free.
     fn cool(&mut self) {
         let mut changes = Vec::new();
         let oldest = self.record.tables.keys().filter_map(|id| self.sights.get(id)).map(|at| at.begun).min();
@@ -81,6 +83,9 @@ impl Controller {
                 BlockState::Finalizing if self.is_block_durable(*block) && self.is_gone(*block) => {
                     let until = self.now.after(self.settings.timings.cooldown);
                     changes.push((*block, Some((known.node.clone(), BlockState::Cooling { until }))));
+                }
+                BlockState::Cooling { .. } if self.is_carried(*block) => {
+                    changes.push((*block, Some((known.node.clone(), BlockState::Finalizing))));
                 }
                 BlockState::Cooling { until } if read >= until && self.is_gone(*block) => {
                     changes.push((*block, None))
@@ -94,6 +99,12 @@ impl Controller {
                 None => self.book.change(&mut self.record, Change::RemoveBlock(block)),
             }
         }
+    }
+
+    /// Whether a table has a route of ours to the block.
+    fn is_carried(&self, block: IpNet) -> bool {
+        let carries = |table| matches!(self.sights.seen(table, block), Seen::ToEni { .. });
+        self.record.tables.keys().any(carries)
     }
 
     /// Whether reads of all tables show no route of ours to the block, nothing is under way that makes one, and no write of ours is so
@@ -301,18 +312,30 @@ impl Controller {
             for net in all {
                 *counts.entry((table.clone(), Family::of(net))).or_default() += 1;
             }
+            // Of which family a list is, and how many entries of the quota it takes, is another question to EC2.
+            let lists = sight.table.routes.iter().filter(|route| route.destination.cidr().is_none()).count();
+            for family in Family::ALL.into_iter().filter(|_| lists > 0) {
+                *counts.entry((table.clone(), family)).or_default() +=
+                    u32::try_from(lists).unwrap_or(u32::MAX);
+            }
         }
         counts
     }
 
-    /// Routes of a family that a table holds at most.
+    /// Routes of a family that a table holds at most. EC2 does not tell when it takes more than it took once, and is not asked for a
+    /// route that nobody lacks: then, after a while, one node is let in to find out.
     pub(super) fn quota(&self, table: &RouteTableId, family: Family) -> u32 {
         let configured = match family {
             Family::V4 => self.settings.quota.v4,
             Family::V6 => self.settings.quota.v6,
         };
-        let learned = self.learned.get(&(table.clone(), family));
-        learned.map_or(configured, |learned| configured.min(*learned))
+        let is_lately = |at: Timestamp| self.now < at.after(self.settings.timings.backoff_cap);
+        match self.learned.get(&(table.clone(), family)) {
+            Some((learned, at)) if is_lately(*at) || self.absent_in(table, family) > 0 => {
+                configured.min(*learned)
+            }
+            _ => configured,
+        }
     }
 
     /// Tables that have no place for more blocks of a node (R17).

@@ -36,10 +36,23 @@ impl Controller {
         } else {
             self.reads.look_after_write(self.now.after(self.settings.timings.look));
         }
+        if let (RouteCall::Delete { table, .. }, Ok(_) | Err(ErrorClass::Transient)) =
+            (call, result.as_ref().map_err(CloudError::class))
+        {
+            self.note_delete(table);
+        }
         match result {
             Ok(done) => self.succeeded(call, begun, done),
             Err(error) => self.failed(call, begun, &error),
         }
+    }
+
+    /// A route was deleted, or perhaps: whose answer is lost counts, too.
+    fn note_delete(&mut self, table: &RouteTableId) {
+        let (now, interval) = (self.now, self.settings.timings.reconcile);
+        let times = self.deleted.entry(table.clone()).or_default();
+        times.retain(|at| now.since(*at) < interval);
+        times.push(now);
     }
 
     fn count(&mut self, api: Api, result: &Result<RouteDone, CloudError>) {
@@ -73,7 +86,6 @@ impl Controller {
             }
             (RouteCall::Delete { table, block }, RouteDone::Done) => {
                 self.sights.written(table, *block, None, now);
-                self.deleted.entry(table.clone()).or_default().push_back(now);
             }
             (RouteCall::CheckOff { eni }, RouteDone::Done) => self.targets.switched_off(eni, now),
             (RouteCall::Claim { table, .. }, RouteDone::Done) => {
@@ -168,6 +180,8 @@ impl Controller {
             (RouteCall::Create { table, block, .. }, ErrorClass::Conflict) => {
                 self.sights.doubt(table, *block, Doubt::Exists, self.now);
                 self.reads.look(self.now);
+                // EC2 may say of the same route that it cannot be replaced because there is none.
+                self.wait_for_subject(call, error, false);
             }
             (RouteCall::Create { table, block, .. }, ErrorClass::QuotaExceeded) => {
                 self.table_is_full(table, Family::of(*block))
@@ -187,12 +201,16 @@ impl Controller {
                     self.reads.list_enis(self.now);
                 }
                 self.lost(call, class);
-                let Some(subject) = call.subject() else { return };
-                let on = subject.to_string();
                 let long = matches!(class, ErrorClass::Bug | ErrorClass::QuotaExceeded);
-                self.wait(Key::Subject(subject), long, |until| failed(error, on, until));
+                self.wait_for_subject(call, error, long);
             }
         }
+    }
+
+    fn wait_for_subject(&mut self, call: &RouteCall, error: &CloudError, long: bool) {
+        let Some(subject) = call.subject() else { return };
+        let on = subject.to_string();
+        self.wait(Key::Subject(subject), long, |until| failed(error, on, until));
     }
 
     /// The effect may have happened or not.
@@ -223,7 +241,7 @@ impl Controller {
     fn table_is_full(&mut self, table: &RouteTableId, family: Family) {
         let held = self.counts().get(&(table.clone(), family)).copied().unwrap_or(0);
         let absent = self.absent_in(table, family);
-        self.learned.insert((table.clone(), family), held.saturating_sub(absent));
+        self.learned.insert((table.clone(), family), (held.saturating_sub(absent), self.now));
         self.counters.parked += 1;
         let full = table.clone();
         self.wait(Key::Full(table.clone(), family), true, |until| Problem::Full {
@@ -234,7 +252,7 @@ impl Controller {
     }
 
     /// Routes of nodes that are not in the table.
-    fn absent_in(&self, table: &RouteTableId, family: Family) -> u32 {
+    pub(super) fn absent_in(&self, table: &RouteTableId, family: Family) -> u32 {
         let held = self.record.blocks.iter().filter(|(_, known)| known.state == BlockState::Held);
         let lacking = held.filter(|(block, _)| {
             Family::of(**block) == family
