@@ -245,7 +245,7 @@ fn read_node_name(reader: &mut Reader) -> Option<NodeName> {
         serde_json::Value::Null => Ok(None),
         value => match value.as_str().unwrap_or_default().parse() {
             Ok(name) => Ok(Some(name)),
-            Err(_) => Err("1 to 253 lower-case letters, digits, '-' or '.'".to_owned()),
+            Err(_) => Err("1 to 240 lower-case letters, digits, '-' or '.'".to_owned()),
         },
     })
 }

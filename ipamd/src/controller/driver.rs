@@ -48,6 +48,8 @@ pub(super) struct Driver<C> {
     published: Arc<Published>,
     /// Texts of the files when they were last looked at.
     nodes_text: Option<String>,
+    /// A list that lacks nodes, as the last look showed it.
+    doubtful: Option<String>,
     config_text: Option<String>,
     feedback: mpsc::UnboundedSender<Event>,
     outcomes: mpsc::UnboundedReceiver<Event>,
@@ -73,6 +75,7 @@ impl<C: CloudRoutes> Driver<C> {
             told: Told::default(),
             published,
             nodes_text: None,
+            doubtful: None,
             config_text: None,
             feedback,
             outcomes,
@@ -174,11 +177,8 @@ impl<C: CloudRoutes> Driver<C> {
             self.config_text = config;
         }
         match nodes {
-            Ok(text) if self.nodes_text.as_ref() != Some(&text) => {
-                changed |= self.take_nodes(&text);
-                self.nodes_text = Some(text);
-            }
-            Ok(_) => {}
+            Ok(text) if self.nodes_text.as_ref() != Some(&text) => changed |= self.take_nodes(text),
+            Ok(_) => self.doubtful = None,
             Err(error) => {
                 // Told once; the nodes that were known stay.
                 if self.nodes_text.take().is_some() || self.controller.nodes_unknown() {
@@ -190,8 +190,17 @@ impl<C: CloudRoutes> Driver<C> {
         changed
     }
 
-    fn take_nodes(&mut self, text: &str) -> bool {
-        match nodes::parse(text) {
+    /// Takes a list in. One that lacks nodes has to be the same at two looks: the first may have met it half written, and the nodes of
+    /// the other half would lose their routes.
+    fn take_nodes(&mut self, text: String) -> bool {
+        let parsed = nodes::parse(&text);
+        let lacks = parsed.as_ref().is_ok_and(|nodes| self.controller.lacks_holders(nodes));
+        if lacks && self.doubtful.as_ref() != Some(&text) {
+            self.doubtful = Some(text);
+            return false;
+        }
+        (self.doubtful, self.nodes_text) = (None, Some(text));
+        match parsed {
             Ok(nodes) => {
                 tracing::info!(nodes = nodes.len(), "list of nodes read");
                 self.step(Event::Nodes(nodes));

@@ -54,7 +54,7 @@ pub fn parse(text: &str) -> Result<Nodes, NodesError> {
     let entries =
         entries.ok_or_else(|| whole("says something else; expected the one key nodes, a list".to_owned()))?;
     let (mut nodes, mut mistakes) = (Nodes::new(), Vec::new());
-    let mut machines: BTreeMap<InstanceId, NodeName> = BTreeMap::new();
+    let mut owners: BTreeMap<String, NodeName> = BTreeMap::new();
     for (at, entry) in entries.iter().enumerate() {
         let key = format!("nodes[{at}]");
         let entry = match serde_json::from_value::<Entry>(entry.clone()) {
@@ -74,10 +74,16 @@ pub fn parse(text: &str) -> Result<Nodes, NodesError> {
                 format!("has {cidr}, which has bits beyond its prefix length; expected {}", cidr.trunc());
             mistakes.push(mistake(format!("{key}.podCIDRs"), problem));
         }
-        if let Some(other) = machines.insert(entry.instance.clone(), entry.name.clone()) {
-            let problem =
-                format!("is {}, which is node {other}'s, too; expected each machine once", entry.instance);
-            mistakes.push(mistake(format!("{key}.instance"), problem));
+        let own = [
+            ("instance", Some(entry.instance.to_string())),
+            ("eni", entry.eni.as_ref().map(ToString::to_string)),
+            ("address", entry.address.map(|address| address.to_string())),
+        ];
+        for (field, thing) in own.into_iter().filter_map(|(field, thing)| Some((field, thing?))) {
+            if let Some(other) = owners.insert(thing.clone(), entry.name.clone()) {
+                let problem = format!("is {thing}, which is node {other}'s, too; expected each {field} once");
+                mistakes.push(mistake(format!("{key}.{field}"), problem));
+            }
         }
         let spec = NodeSpec {
             instance: entry.instance,
@@ -115,7 +121,7 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_told_and_nothing_is_taken() {
-        let text = "nodes:\n  - {name: n1, instance: i-1, blocks: 3}\n  - {name: N2, instance: i-2}\n  - {name: n1, instance: i-1}\n  - {name: n3, instance: i-3, surname: x}\n  - {name: n4, instance: i-4, podCIDRs: [10.200.0.1/24]}\n";
+        let text = "nodes:\n  - {name: n1, instance: i-1, blocks: 3}\n  - {name: N2, instance: i-2}\n  - {name: n1, instance: i-1}\n  - {name: n3, instance: i-3, surname: x}\n  - {name: n4, instance: i-4, podCIDRs: [10.200.0.1/24], eni: eni-4, address: 10.0.0.4}\n  - {name: n5, instance: i-5, eni: eni-4, address: 10.0.0.4}\n";
         let told = parse(text).unwrap_err().to_string();
         for part in [
             "nodes[0].blocks",
@@ -124,6 +130,8 @@ mod tests {
             "nodes[2].instance",
             "surname",
             "nodes[4].podCIDRs",
+            "nodes[5].eni: is eni-4, which is node n4's",
+            "nodes[5].address",
         ] {
             assert!(told.contains(part), "{part} in {told}");
         }

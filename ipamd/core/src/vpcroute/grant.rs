@@ -26,7 +26,7 @@ pub const GRANT_VERSION: u32 = 1;
 /// Name of the common file in the grant directory.
 pub const CLUSTER_FILE: &str = "cluster.json";
 
-/// The name of a node: what Kubernetes accepts as one, so that it can be a file name, too.
+/// The name of a node: what Kubernetes accepts as one, up to 240 characters, so that it can be a file name with an ending, too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeName(String);
@@ -34,7 +34,7 @@ pub struct NodeName(String);
 /// The text names no node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no node name: expected 1 to 253 lower-case letters, digits, '-' or '.', the first and last a letter or digit"
+    "{0:?} is no node name: expected 1 to 240 lower-case letters, digits, '-' or '.', the first and last a letter or digit"
 )]
 pub struct NodeNameError(String);
 
@@ -58,7 +58,7 @@ impl TryFrom<String> for NodeName {
     fn try_from(text: String) -> Result<Self, NodeNameError> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = text.as_bytes();
-        let fits = (1..=253).contains(&bytes.len())
+        let fits = (1..=240).contains(&bytes.len())
             && bytes.iter().all(|byte| plain(*byte) || matches!(byte, b'-' | b'.'))
             && bytes.first().is_some_and(|byte| plain(*byte))
             && bytes.last().is_some_and(|byte| plain(*byte));
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_node_name_that_could_leave_the_directory_is_refused() {
-        for bad in ["", ".", "..", "../x", "a/b", "-a", "a-", "A", "a_b", &"a".repeat(254)] {
+        for bad in ["", ".", "..", "../x", "a/b", "-a", "a-", "A", "a_b", &"a".repeat(241)] {
             assert!(bad.parse::<NodeName>().is_err(), "{bad}");
         }
         assert_eq!("ip-10-0-0-1.eu".parse::<NodeName>().unwrap().grant_file(), "nodes/ip-10-0-0-1.eu.json");

@@ -1,6 +1,6 @@
 //! The requirements at their edges: settings that are taken back, clocks that were set, clusters that meet, answers that contradict each other.
 
-use crate::bench::{Bench, name, net, secs};
+use crate::bench::{Bench, name, secs};
 use spur_cloud::{
     Api, Association, Destination, EniId, ErrorClass, Route, RouteOrigin, RouteState, RouteTarget,
 };

@@ -32,6 +32,12 @@ impl Controller {
         self.nodes = Some(nodes);
     }
 
+    /// Whether a node that holds a block is not in the list.
+    #[must_use]
+    pub fn lacks_holders(&self, nodes: &Nodes) -> bool {
+        self.record.holders().any(|node| !nodes.contains_key(node))
+    }
+
     pub(super) fn update_blocks(&mut self) {
         if self.no_nodes().is_none() {
             self.finalize();
