@@ -17,20 +17,14 @@ const PAGE: i32 = 100;
 /// A call takes at most this many filter values.
 const VALUES_AT_ONCE: usize = 200;
 
-/// A destination as the calls take it: IPv4 and IPv6 are different parameters.
-struct Cidr {
-    v4: Option<String>,
-    v6: Option<String>,
-}
-
-impl Cidr {
-    fn of(destination: IpNet) -> Self {
-        let text = Some(destination.to_string());
-        match destination {
-            IpNet::V4(_) => Self { v4: text, v6: None },
-            IpNet::V6(_) => Self { v4: None, v6: text },
-        }
-    }
+/// A call about one route. The SDK has a type of its own for each action, with the same three methods; IPv4 and IPv6 are different
+/// parameters.
+macro_rules! about_route {
+    ($call:expr, $table:expr, $destination:expr) => {{
+        let (text, is_v4) = ($destination.to_string(), matches!($destination, IpNet::V4(_)));
+        let call = $call.route_table_id($table.as_str());
+        if is_v4 { call.destination_cidr_block(text) } else { call.destination_ipv6_cidr_block(text) }
+    }};
 }
 
 impl AwsCloud {
@@ -72,14 +66,8 @@ impl CloudRoutes for AwsCloud {
         destination: IpNet,
         target: &EniId,
     ) -> Result<(), CloudError> {
-        let cidr = Cidr::of(destination);
-        let request = self
-            .client
-            .create_route()
-            .route_table_id(table.as_str())
-            .set_destination_cidr_block(cidr.v4)
-            .set_destination_ipv6_cidr_block(cidr.v6)
-            .network_interface_id(target.as_str());
+        let request = about_route!(self.client.create_route(), table, destination);
+        let request = request.network_interface_id(target.as_str());
         let answer = request.send().await.map_err(|error| failed(Api::CreateRoute, error))?;
         // EC2 says what it did in the answer's only field.
         if answer.r#return() == Some(false) {
@@ -94,26 +82,14 @@ impl CloudRoutes for AwsCloud {
         destination: IpNet,
         target: &EniId,
     ) -> Result<(), CloudError> {
-        let cidr = Cidr::of(destination);
-        let request = self
-            .client
-            .replace_route()
-            .route_table_id(table.as_str())
-            .set_destination_cidr_block(cidr.v4)
-            .set_destination_ipv6_cidr_block(cidr.v6)
-            .network_interface_id(target.as_str());
+        let request = about_route!(self.client.replace_route(), table, destination);
+        let request = request.network_interface_id(target.as_str());
         request.send().await.map_err(|error| failed(Api::ReplaceRoute, error))?;
         Ok(())
     }
 
     async fn delete_route(&self, table: &RouteTableId, destination: IpNet) -> Result<(), CloudError> {
-        let cidr = Cidr::of(destination);
-        let request = self
-            .client
-            .delete_route()
-            .route_table_id(table.as_str())
-            .set_destination_cidr_block(cidr.v4)
-            .set_destination_ipv6_cidr_block(cidr.v6);
+        let request = about_route!(self.client.delete_route(), table, destination);
         request.send().await.map_err(|error| failed(Api::DeleteRoute, error))?;
         Ok(())
     }

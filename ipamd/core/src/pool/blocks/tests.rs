@@ -1,7 +1,9 @@
 use crate::{
-    Action, AttachmentKey, BlockGrant, EniRecord, EniTemplate, Event, Finding, NodeFacts, Pool, PoolSettings,
-    Record, Reply, Targets, Ticket, Timestamp, Timings, Wait,
+    Action, AttachmentKey, BlockGrant, EniDatapath, EniRecord, EniTemplate, Event, Finding, Holding,
+    NodeFacts, Place, Pool, PoolSettings, Record, Reply, StoreChange, Targets, Ticket, Timestamp, Timings,
+    Wait,
 };
+use spur_cloud::{CardIndex, DeviceIndex};
 use spur_quotas::{Hypervisor, InstanceLimits, NetworkCard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,6 +15,8 @@ struct Node {
     now: Timestamp,
     replies: BTreeMap<Ticket, Reply>,
     findings: Vec<Finding>,
+    /// What the kernel was told to know.
+    kernel: Vec<EniDatapath>,
     last_ticket: u64,
 }
 
@@ -46,8 +50,8 @@ impl Node {
             place: None,
         };
         let pool = Pool::with_blocks(settings(), facts, record.clone(), primary, 1, now);
-        let mut node =
-            Self { pool, record, now, replies: BTreeMap::new(), findings: Vec::new(), last_ticket: 0 };
+        let (replies, findings, kernel) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut node = Self { pool, record, now, replies, findings, kernel, last_ticket: 0 };
         node.step(Event::Tick);
         node
     }
@@ -62,10 +66,11 @@ impl Node {
                         events.push(Event::Stored(id));
                     }
                     Action::Reply { ticket, reply } => drop(self.replies.insert(ticket, reply)),
-                    Action::Datapath(wanted) => events.push(Event::DatapathApplied {
-                        generation: wanted.generation,
-                        ready: wanted.enis.iter().map(|eni| eni.eni.clone()).collect(),
-                    }),
+                    Action::Datapath(wanted) => {
+                        let ready = wanted.enis.iter().map(|eni| eni.eni.clone()).collect();
+                        events.push(Event::DatapathApplied { generation: wanted.generation, ready });
+                        self.kernel = wanted.enis;
+                    }
                     Action::Report(finding) => self.findings.push(finding),
                     Action::ProbeFlows { .. } => events.push(Event::FlowsSeen(Ok(BTreeSet::new()))),
                     Action::Call { call, .. } => panic!("called {call:?}"),
@@ -241,4 +246,46 @@ fn a_restart_after_which_nothing_changed_writes_nothing() {
     again.pass(60);
     assert_eq!(again.record, before);
     assert!(!before.holdings.is_empty() && matches!(before.enis.len(), 1));
+}
+
+#[test]
+fn a_node_that_was_in_eni_mode_keeps_its_pods_and_their_enis_in_the_kernel() {
+    let mut record = Record::default();
+    let eni = |number: u8, ordinal: u8| EniRecord {
+        id: format!("eni-{number}").parse().unwrap(),
+        mac: format!("02:00:00:00:00:0{number}").parse().unwrap(),
+        subnet: "subnet-1".parse().unwrap(),
+        primary: [10, 0, 0, 3 + number].into(),
+        place: Some(Place { card: CardIndex(0), index: DeviceIndex(ordinal.into()), ordinal }),
+    };
+    let held = [("a", 1, [10, 0, 0, 20]), ("b", 2, [10, 0, 0, 30])];
+    for (number, ordinal) in [(1, 0), (2, 1)] {
+        record.apply(&StoreChange::PutEni(eni(number, ordinal)));
+    }
+    for (pod, number, address) in held {
+        let holding = Holding {
+            address: address.into(),
+            eni: format!("eni-{number}").parse().unwrap(),
+            pod: None,
+            sandbox: None,
+            since: Timestamp::default(),
+        };
+        record.apply(&StoreChange::Hold(key(pod), holding));
+    }
+    let mut node = Node::start(record, Timestamp::from_epoch(std::time::Duration::from_secs(1_000)));
+    assert_eq!(node.kernel, [], "before the first grant the kernel stays as it is");
+    node.grant(&["10.200.0.0/29"], &[]);
+    let known = |node: &Node, address: [u8; 4], number: u8| {
+        let eni = node.kernel.iter().find(|eni| eni.eni.as_str() == format!("eni-{number}"));
+        eni.is_some_and(|eni| eni.addresses.contains(&IpAddr::from(address)))
+    };
+    assert!(held.iter().all(|(_, number, address)| known(&node, *address, *number)), "{:?}", node.kernel);
+    assert!(node.add("c").unwrap().to_string().starts_with("10.200."));
+    node.del("b");
+    node.pass(600);
+    assert!(known(&node, [10, 0, 0, 20], 1) && !known(&node, [10, 0, 0, 30], 2), "{:?}", node.kernel);
+    assert!(
+        node.add("d").unwrap().to_string().starts_with("10.200."),
+        "what was given back is not ours to give"
+    );
 }
