@@ -102,7 +102,7 @@ soak: ## The address pool against a simulated cloud with all faults, on all core
 	@SPUR_SIM_STEPS=$(STEPS) SPUR_SIM_SEED=$(SEED) $(CARGO) test --release --locked --quiet -p spur-ipamd-core --test simulation soak::soak \
 		-- --exact --ignored --nocapture
 
-mutants: ## Break the address pool rule by rule and demand that the simulation notices: MUTANTS="name …"
+mutants: ## Break pool and controller rule by rule and demand that their tests notice: MUTANTS="name …"
 	@scripts/mutants
 
 fmt: ## Format check

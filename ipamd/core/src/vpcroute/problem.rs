@@ -37,6 +37,8 @@ pub enum Problem {
     BadPodCidr { node: NodeName, cidr: IpNet, why: String },
     /// Kubernetes has given no block yet.
     NoPodCidr,
+    /// The node was sent to a fallback pool, which may have served it since, and none is named any more.
+    FallbackGone,
     /// No ENI of the node's was found.
     NoEni { instance: InstanceId, address: Option<std::net::IpAddr> },
     /// A listed table is an edge table.
@@ -101,6 +103,7 @@ impl Problem {
             Self::NoBlock { .. } => "PoolExhausted",
             Self::BadPodCidr { .. } => "BadPodCidr",
             Self::NoPodCidr => "NoPodCidr",
+            Self::FallbackGone => "FallbackGone",
             Self::NoEni { .. } => "NoEni",
             Self::EdgeTable { .. } => "EdgeTable",
             Self::AbsentTable { .. } => "AbsentTable",
@@ -162,6 +165,10 @@ impl fmt::Display for Problem {
             Self::NoBlock { family } => write!(f, "no {family} block of the pool is free"),
             Self::BadPodCidr { node, cidr, why } => write!(f, "{cidr} of node {node} cannot be used: {why}"),
             Self::NoPodCidr => write!(f, "Kubernetes has given the node no block yet"),
+            Self::FallbackGone => write!(
+                f,
+                "the node was sent to the fallback pool, and pool.fallbackPool names none now: name it again, or take the node off the list for a while"
+            ),
             Self::Failed { call, on, until, message } => {
                 write!(f, "{call} on {on} failed; tried again at {until}: {message}")
             }

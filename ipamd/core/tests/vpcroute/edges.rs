@@ -231,7 +231,7 @@ fn r17_a_limit_that_ec2_lifted_is_found_out_even_if_no_route_is_missing() {
 }
 
 #[test]
-fn r17_a_node_comes_back_from_a_fallback_pool_that_is_no_more() {
+fn r17_a_node_in_a_fallback_pool_that_is_not_named_any_more_is_told_so_and_stays_until_it_leaves() {
     let mut bench = Bench::new(&[]);
     bench.settings.quota.v4 = 2;
     bench.settings.quota.admission_percent = 100;
@@ -245,9 +245,16 @@ fn r17_a_node_comes_back_from_a_fallback_pool_that_is_no_more() {
     bench.settings.fallback = None;
     bench.reload();
     bench.run(secs(10));
-    assert!(bench.grant("n2").waits[0].contains("admitted up to 2"), "{:?}", bench.grant("n2"));
+    assert!(bench.grant("n2").waits[0].contains("pool.fallbackPool names none"), "{:?}", bench.grant("n2"));
     bench.settings.quota.v4 = 500;
     bench.reload();
+    bench.run(secs(60));
+    assert_eq!(bench.grant("n2").placement, Placement::None, "its agent may serve from the pool");
+    let spec = bench.nodes.remove(&name("n2")).unwrap();
+    bench.tell_nodes();
+    bench.run(secs(10));
+    bench.nodes.insert(name("n2"), spec);
+    bench.tell_nodes();
     bench.run(secs(10));
     assert_eq!(bench.unready(), BTreeSet::new());
 }

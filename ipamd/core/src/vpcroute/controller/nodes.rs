@@ -71,8 +71,8 @@ impl Controller {
         for (block, node, state) in changes {
             self.book.put(&mut self.record, block, &node, state);
         }
-        let is_over = |node: &&NodeName| !nodes.contains_key(*node) || self.settings.fallback.is_none();
-        let fallen: Vec<_> = self.record.fallback.iter().filter(is_over).cloned().collect();
+        let fallen: Vec<_> =
+            self.record.fallback.iter().filter(|node| !nodes.contains_key(*node)).cloned().collect();
         for node in fallen {
             self.book.change(&mut self.record, Change::RemoveFallback(node));
         }

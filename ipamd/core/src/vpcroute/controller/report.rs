@@ -140,6 +140,7 @@ impl Controller {
         problems.extend(self.not_observed());
         let Some(spec) = self.nodes.as_ref().and_then(|nodes| nodes.get(node)) else { return problems };
         if self.record.fallback.contains(node) {
+            problems.extend(self.settings.fallback.is_none().then_some(Problem::FallbackGone));
             return problems;
         }
         let blocks: Vec<IpNet> = self.record.held_by(node).collect();
