@@ -17,6 +17,9 @@ pub const POD_CIDR: &str = "10.200.0.0/16";
 /// The list of nodes, in the controller's directory.
 const NODES: &str = "nodes.yaml";
 
+/// The configuration, in the controller's directory.
+const CONFIG: &str = "controller.yaml";
+
 /// How the record of calls names the controller, and whoever else is no node.
 pub const CONTROLLER: &str = "operator";
 
@@ -32,11 +35,24 @@ impl World {
     /// # Errors
     /// When it cannot be started.
     pub fn start_controller(&self) -> Result<()> {
+        let mut command = self.controller_command()?;
+        command.stdout(Stdio::null());
+        let log = self.controller_dir().join("controller.log");
+        let controller = Daemon::start("the controller", command, None, &log)?;
+        *self.controller() = Some(controller);
+        Ok(())
+    }
+
+    /// How the controller is started, with its configuration and its list of nodes in place.
+    ///
+    /// # Errors
+    /// When they cannot be written, or the program is not there.
+    pub fn controller_command(&self) -> Result<Command> {
         let dir = self.controller_dir();
         if !dir.join(NODES).exists() {
             self.list_nodes(&BTreeSet::new())?;
         }
-        let config = dir.join("controller.yaml");
+        let config = dir.join(CONFIG);
         std::fs::write(&config, self.controller_config(&dir))
             .context("write the controller's configuration")?;
         let mut command = Command::new(binary("spur-ipamd")?);
@@ -45,11 +61,8 @@ impl World {
             .arg(&config)
             .env("AWS_ENDPOINT_URL_EC2", &self.endpoint)
             .env("AWS_ACCESS_KEY_ID", &self.key.0)
-            .env("AWS_SECRET_ACCESS_KEY", &self.key.1)
-            .stdout(Stdio::null());
-        let controller = Daemon::start("the controller", command, None, &dir.join("controller.log"))?;
-        *self.controller() = Some(controller);
-        Ok(())
+            .env("AWS_SECRET_ACCESS_KEY", &self.key.1);
+        Ok(command)
     }
 
     /// Writes the controller's list: every node in `vpcRoute` mode, and these spare machines. A controller that runs takes it up by itself.
@@ -93,7 +106,9 @@ impl World {
         self.controller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn controller_dir(&self) -> PathBuf {
+    /// Files of the controller.
+    #[must_use]
+    pub fn controller_dir(&self) -> PathBuf {
         self.dir().join("controller")
     }
 

@@ -3,7 +3,7 @@
 //! on the list: the list may be wrong.
 
 use spur_ipamd_core::vpcroute::{CLUSTER_FILE, Controller, NodeName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,13 +23,11 @@ pub(super) struct Grants {
     dir: PathBuf,
     /// Text of each file, by its path in the directory.
     written: BTreeMap<String, String>,
-    /// Files of an earlier controller were looked for.
-    looked: bool,
 }
 
 impl Grants {
     pub(super) const fn new(dir: PathBuf) -> Self {
-        Self { dir, written: BTreeMap::new(), looked: false }
+        Self { dir, written: BTreeMap::new() }
     }
 
     /// What is to be in the directory, if it differs from what is there; to be written elsewhere, because it waits for a disk.
@@ -40,12 +38,10 @@ impl Grants {
         }
         let mut wanted = BTreeMap::from([(CLUSTER_FILE.to_owned(), controller.cluster_facts().text())]);
         wanted.extend(controller.grants().into_iter().map(|(node, grant)| (node.grant_file(), grant.text())));
-        if !self.looked {
-            self.looked = true;
-            for node in nodes_with_files(&self.dir) {
-                self.written.entry(node.grant_file()).or_default();
-            }
-        }
+        let there = files(&self.dir);
+        // What somebody took away is written again, and an earlier controller's files are not known to say the right thing.
+        self.written.retain(|file, _| there.contains(file));
+        there.into_iter().for_each(|file| drop(self.written.entry(file).or_default()));
         let keep = |file: &String| {
             let node = file.strip_prefix("nodes/").and_then(|name| name.strip_suffix(".json"));
             let node: Option<NodeName> = node.and_then(|node| node.parse().ok());
@@ -71,11 +67,14 @@ impl Grants {
     }
 }
 
-fn nodes_with_files(dir: &Path) -> Vec<NodeName> {
+/// Grants and the common file, as far as they are in the directory.
+fn files(dir: &Path) -> BTreeSet<String> {
     // Without the directory there are none; other errors show when it is written to.
     let entries = fs::read_dir(dir.join("nodes")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect()
+    let nodes = names.filter_map(|name| name.strip_suffix(".json")?.parse::<NodeName>().ok());
+    let cluster = dir.join(CLUSTER_FILE).exists().then(|| CLUSTER_FILE.to_owned());
+    nodes.map(|node| node.grant_file()).chain(cluster).collect()
 }
 
 /// Puts a file in place, or takes it away.
@@ -96,7 +95,8 @@ pub(super) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let parent = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(parent)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = parent.join(format!(".{name}.{}", std::process::id()));
+    // There is one writer: what it left when it crashed it overwrites.
+    let temporary = parent.join(format!(".{name}.new"));
     let mut file = File::create(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

@@ -131,6 +131,21 @@ async fn a_list_that_was_met_half_written_costs_no_node_its_routes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_somebody_took_away_is_written_again() {
+    let bed = Bed::new();
+    let (stop, task) = bed.start();
+    bed.both_ready().await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    for file in ["grants/nodes/n-a.json", "grants/cluster.json"] {
+        std::fs::remove_file(bed.path(file)).unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    assert!(bed.grant("n-a").is_some_and(|grant| grant.ready) && bed.path("grants/cluster.json").exists());
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_writes_nothing_and_keeps_grants_until_it_knows_better() {
     let bed = Bed::new();
     let (stop, task) = bed.start();

@@ -161,9 +161,13 @@ pub(super) fn collisions<'a>(
     for sight in managed.filter_map(|id| sights.get(id)) {
         for (destination, route) in sight.routes() {
             let Some(cidr) = pool.cidrs.iter().find(|cidr| overlap(**cidr, *destination)) else { continue };
-            // A default route covers every pool, and ours are more specific; the VPC's own are told of above.
+            if route.target == RouteTarget::Local {
+                // Of IPv6 the tables alone tell, and of a new CIDR they tell first.
+                wrong.push(PoolMistake::Vpc { cidr: *cidr, vpc: *destination });
+                continue;
+            }
+            // A default route covers every pool, and ours are more specific.
             let is_expected = destination.prefix_len() == 0
-                || route.target == RouteTarget::Local
                 || pool.accepted_routes.contains(destination)
                 // To an ENI, by a call: a block of ours, or one that we do not know and never give out.
                 || (pool.is_block(*destination)

@@ -1,6 +1,6 @@
 //! The requirements at their edges: settings that are taken back, clocks that were set, clusters that meet, answers that contradict each other.
 
-use crate::bench::{Bench, name, secs};
+use crate::bench::{Bench, name, net, secs};
 use spur_cloud::{
     Api, Association, Destination, EniId, ErrorClass, Route, RouteOrigin, RouteState, RouteTarget,
 };
@@ -157,6 +157,31 @@ fn r07_a_route_that_can_neither_be_replaced_nor_created_is_tried_ever_less_often
     assert!((4..=30).contains(&writes), "{writes} writes in half an hour");
 }
 
+// ---- R12: routes of others -----------------------------------------------------------------------------------------
+
+#[test]
+fn r12_a_table_is_read_before_a_route_in_it_is_deleted_or_replaced() {
+    let mut bench = Bench::synced(&["b"]);
+    bench.run(secs(200));
+    let (a, b) = (bench.block("n-a"), bench.block("n-b"));
+    let reads = bench.count(Api::DescribeRouteTables);
+    bench.run_until(secs(70), |bench| bench.count(Api::DescribeRouteTables) > reads);
+    bench.run(secs(30));
+    // The last read, half a minute old, shows our routes.
+    bench.put_foreign("main", a);
+    bench.put_foreign("main", b);
+    bench.nodes.remove(&name("n-b"));
+    let instance = bench.nodes[&name("n-a")].instance.clone();
+    bench.world.terminate(&instance);
+    bench.add_node("n-a", "a");
+    bench.tell_nodes();
+    bench.run(secs(300));
+    for block in [a, b] {
+        assert_eq!(bench.leads("main", block), Some(RouteTarget::Other("tgw-1".to_owned())));
+    }
+    assert_eq!((bench.leads("b", a), bench.leads("b", b)), (Some(RouteTarget::Eni(bench.eni("n-a"))), None));
+}
+
 // ---- R13: clusters that meet ---------------------------------------------------------------------------------------
 
 #[test]
@@ -201,6 +226,20 @@ fn r12_r13_a_route_that_may_be_another_clusters_is_neither_replaced_nor_deleted(
     bench.put("b", b, RouteTarget::Eni(own), RouteOrigin::CreateRoute);
     bench.run(secs(200));
     assert_eq!(bench.leads("b", b), None);
+}
+
+#[test]
+fn r13_r16_a_cidr_that_only_the_tables_tell_of_is_the_vpcs_too() {
+    let mut bench = Bench::new(&[]);
+    bench.settings.pool.cidrs.insert(net("2a05:d000:0:100::/64"));
+    bench.reload();
+    bench.put("main", net("2a05:d000:0:100::/56"), RouteTarget::Local, RouteOrigin::CreateRouteTable);
+    bench.add_node("n1", "a");
+    bench.tell_nodes();
+    bench.run(secs(30));
+    assert!(bench.record.blocks().is_empty());
+    let waits = bench.grant("n1").waits;
+    assert!(waits[0].contains("2a05:d000:0:100::/56 of the VPC"), "{waits:?}");
 }
 
 // ---- R17: quota and fallback ---------------------------------------------------------------------------------------

@@ -100,6 +100,10 @@ impl Oracle {
                 after.node
             ));
         }
+        let overlaps = |other: &IpNet| other != block && (other.contains(block) || block.contains(other));
+        if let Some((other, known)) = before.blocks().iter().find(|(other, _)| overlaps(other)) {
+            self.violated(format!("{block} of {} overlaps {other} of {}", after.node, known.node));
+        }
         let adopted = |table: &RouteTable| matches!(table.route(*block), Some(route) if !is_foreign(route));
         if old.is_none() && after.state == BlockState::Held && tables.iter().any(adopted) {
             self.violated(format!("{block} is given to {} while a table has a route to it", after.node));

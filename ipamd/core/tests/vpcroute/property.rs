@@ -6,7 +6,7 @@
 use crate::bench::{Bench, Faults, name, secs};
 use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
-use spur_cloud::{Api, Association, RouteOrigin, RouteTarget};
+use spur_cloud::{Api, Association, Route, RouteOrigin, RouteTarget};
 use spur_ipamd_core::vpcroute::{BlockState, Placement};
 use std::net::Ipv4Addr;
 
@@ -25,8 +25,8 @@ enum Op {
     Misdirect(u8, u8, u8),
     /// Somebody's route appears inside the pool.
     Foreign(u8, u8, u8),
-    /// Somebody puts a route of theirs in the place of one of ours.
-    TakeOver(u8, u8),
+    /// Somebody puts a route of theirs in the place of one of ours: to a gateway, or propagated and to an ENI.
+    TakeOver(u8, u8, bool),
     /// Somebody's route goes.
     ForeignGone(u8, u8),
     CheckOn(u8),
@@ -48,7 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (table.clone(), node.clone()).prop_map(|(table, node)| Op::Lose(table, node)),
         2 => (table.clone(), node.clone(), node.clone()).prop_map(|(table, node, to)| Op::Misdirect(table, node, to)),
         1 => (table.clone(), 0..8u8, 24..=27u8).prop_map(|(table, at, length)| Op::Foreign(table, at, length)),
-        1 => (table.clone(), node.clone()).prop_map(|(table, node)| Op::TakeOver(table, node)),
+        2 => (table.clone(), node.clone(), any::<bool>()).prop_map(|(table, node, propagated)| Op::TakeOver(table, node, propagated)),
         2 => (table.clone(), 0..8u8).prop_map(|(table, at)| Op::ForeignGone(table, at)),
         1 => node.clone().prop_map(Op::CheckOn),
         1 => table.prop_map(Op::Unclaim),
@@ -142,17 +142,23 @@ impl Op {
                     bench.put_foreign(table(*at), destination);
                 }
             }
-            Self::TakeOver(at, of) => {
+            Self::TakeOver(at, of, propagated) => {
                 let block = bench.controller.held(&name(&node(*of))).next();
-                if let Some(block) = block.filter(|block| is_ours(bench, table(*at), *block)) {
-                    bench.put_foreign(table(*at), block);
+                let eni = bench.world.true_enis().keys().next().filter(|_| *propagated).cloned();
+                match (block.filter(|block| is_ours(bench, table(*at), *block)), eni) {
+                    (Some(block), Some(eni)) => {
+                        let origin = RouteOrigin::EnableVgwRoutePropagation;
+                        bench.put(table(*at), block, RouteTarget::Eni(eni), origin);
+                    }
+                    (Some(block), None) => bench.put_foreign(table(*at), block),
+                    (None, _) => {}
                 }
             }
             Self::ForeignGone(at, of) => {
                 for length in 24..=27 {
                     let destination = place(*of, length);
                     let there = bench.there(table(*at)).and_then(|table| table.route(destination).cloned());
-                    if there.is_some_and(|route| matches!(route.target, RouteTarget::Other(_))) {
+                    if there.is_some_and(|route| is_theirs(&route)) {
                         bench.world.lose_route(&Bench::id(table(*at)), destination);
                     }
                 }
@@ -164,7 +170,11 @@ impl Op {
 
 fn is_ours(bench: &Bench, table: &str, block: IpNet) -> bool {
     let route = bench.there(table).and_then(|table| table.route(block).cloned());
-    route.is_some_and(|route| matches!(route.target, RouteTarget::Eni(_)))
+    route.is_some_and(|route| !is_theirs(&route))
+}
+
+fn is_theirs(route: &Route) -> bool {
+    route.origin != RouteOrigin::CreateRoute || matches!(route.target, RouteTarget::Other(_))
 }
 
 fn world(initial: &[(u8, u8, u8)]) -> Bench {
@@ -195,7 +205,7 @@ fn check_converged(bench: &Bench) -> Result<(), TestCaseError> {
                 continue;
             }
             match table.route(*block) {
-                Some(route) if matches!(route.target, RouteTarget::Other(_)) => blocked = true,
+                Some(route) if is_theirs(route) => blocked = true,
                 Some(route) => prop_assert_eq!(&route.target, &eni, "{} of {} in {}", block, node, table.id),
                 None => prop_assert!(false, "{block} of {node} is not in {}", table.id),
             }
