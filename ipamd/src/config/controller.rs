@@ -95,9 +95,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "pool.blockLengthV4",
-        "16–30",
+        "20–30",
         "25",
-        "Prefix length of a node's IPv4 block. A /25 has room for 110 pods; a /24 wastes half.",
+        "Prefix length of a node's IPv4 block. A /25 has room for 110 pods; a /24 wastes half. Agents use no block wider than a /20.",
     ),
     key("pool.blockLengthV6", "48–126", "80", "Prefix length of a node's IPv6 block."),
     key(
@@ -252,7 +252,7 @@ fn read_settings(reader: &mut Reader) -> Settings {
         vpc: required::<VpcId>(reader, "vpc", "vpc-0"),
         pool: PoolSpec {
             cidrs: reader.list("pool.cidrs", cidr).into_iter().collect(),
-            block_v4: length(reader, "pool.blockLengthV4", 16, 30),
+            block_v4: length(reader, "pool.blockLengthV4", 20, 30),
             block_v6: length(reader, "pool.blockLengthV6", 48, 126),
             blocks_from: reader
                 .choice("pool.blocksFrom", &[("Pool", BlocksFrom::Pool), ("NodeSpec", BlocksFrom::NodeSpec)]),

@@ -265,6 +265,7 @@ fn r04_tables_are_found_again_when_node_subnets_change() {
     bench.world.add_route_table("late", &bench.vpc.clone(), &[Association::Subnet(subnet)], &[]);
     bench.add_node("n-late", "late");
     bench.tell_nodes();
+    bench.run_until(secs(10), |bench| !bench.grant("n-a").ready);
     bench.run(secs(10));
     for node in ["n-a", "n-late"] {
         assert!(bench.leads("late", bench.block(node)).is_some(), "{node}");
@@ -362,6 +363,9 @@ fn r06_where_there_is_nothing_to_replace_the_route_is_created() {
     // Between the read that shows the wrong target and the call, somebody takes the route away.
     bench.run_until(secs(70), |bench| bench.count(Api::ReplaceRoute) == 1);
     bench.world.lose_route(&Bench::id("b"), block);
+    let (reads, creates) = (bench.count(Api::DescribeRouteTables), bench.count(Api::CreateRoute));
+    bench.run_until(secs(5), |bench| bench.count(Api::CreateRoute) > creates);
+    assert_eq!(bench.count(Api::DescribeRouteTables), reads, "EC2 has said that there is none");
     bench.run(secs(5));
     assert_eq!(bench.made_of(Api::ReplaceRoute).next().unwrap().outcome, Some(Err(ErrorClass::NoRoute)));
     assert_eq!(bench.leads("b", block), Some(RouteTarget::Eni(bench.eni("n-a"))));
@@ -697,8 +701,9 @@ fn r14_the_check_is_off_before_the_node_is_ready_and_verified_later() {
     bench.run(secs(200));
     let eni = bench.eni("n1");
     bench.world.set_source_dest_check(&eni, true).unwrap();
-    bench.run(secs(70));
-    assert!(!bench.world.true_enis()[&eni].source_dest_check, "in the drift loop");
+    bench.run_until(secs(70), |bench| !bench.grant("n1").ready);
+    bench.run(secs(5));
+    assert!(!bench.world.true_enis()[&eni].source_dest_check && bench.grant("n1").ready, "in the drift loop");
 }
 
 #[test]
