@@ -41,7 +41,9 @@ impl Grants {
         let there = files(&self.dir);
         // What somebody took away is written again, and an earlier controller's files are not known to say the right thing.
         self.written.retain(|file, _| there.contains(file));
-        there.into_iter().for_each(|file| drop(self.written.entry(file).or_default()));
+        for file in there {
+            self.written.entry(file).or_default();
+        }
         let keep = |file: &String| {
             let node = file.strip_prefix("nodes/").and_then(|name| name.strip_suffix(".json"));
             let node: Option<NodeName> = node.and_then(|node| node.parse().ok());

@@ -514,6 +514,12 @@ fn r08_a_failure_of_one_table_or_node_stops_no_other() {
         let block = bench.block(&format!("n{number}"));
         assert!(bench.leads("main", block).is_some() && bench.leads("c", block).is_some(), "n{number}");
     }
+    // While others wait after failures.
+    bench.add_node("n-late", "a");
+    bench.tell_nodes();
+    bench.run(secs(5));
+    let block = bench.block("n-late");
+    assert!(bench.leads("main", block).is_some() && bench.leads("c", block).is_some(), "the node after them");
     let grant = bench.grant("n0");
     let Placement::VpcRoute { tables, .. } = grant.placement else { panic!("{grant:?}") };
     assert_eq!(tables[&Bench::id("main")], TableReadiness::Active);
