@@ -66,8 +66,8 @@ impl Controller {
     fn unclaimable(&self, table: &RouteTableId) -> Option<Problem> {
         let here =
             |mistake: &&PoolMistake| matches!(mistake, PoolMistake::Claimed { table: at, .. } if at == table);
-        let mistakes = self.pool_mistakes.iter();
-        let mistake = mistakes.filter(|mistake| self.record.blocks.is_empty() || here(mistake)).next()?;
+        let nobody = self.record.blocks.is_empty();
+        let mistake = self.pool_mistakes.iter().find(|mistake| nobody || here(mistake))?;
         Some(Problem::Pool { mistake: mistake.clone() })
     }
 
