@@ -30,8 +30,8 @@ const OPERATIONS: [fn(Socket) -> Outcome; 14] = [
     |socket| Ok(Netlink { socket }.routes_on(layout::PODS_TABLE, LinkIndex(7))?.iter().for_each(check_route)),
     |socket| Ok(Netlink { socket }.rules()?.iter().for_each(check_rule)),
     |socket| Ok(Netlink { socket }.neighbours()?.iter().for_each(check_neighbour)),
-    |socket| Ok(Nft { socket }.observe(Family::Ip, layout::NFT_TABLE)?.iter().for_each(check_shape)),
-    |socket| Ok(Nft { socket }.counters(Family::Ip, layout::NFT_TABLE).map(drop)?),
+    |socket| Ok(Nft::over(socket).read(Family::Ip, layout::NFT_TABLE)?.iter().for_each(check_shape)),
+    |socket| Ok(Nft::over(socket).counters(Family::Ip, layout::NFT_TABLE).map(drop)?),
     |socket| Ok(Conntrack { socket }.delete_addresses(&[pod_address()])?),
     |socket| {
         let down = LinkChange { up: Some(false), ..LinkChange::default() };
@@ -39,7 +39,7 @@ const OPERATIONS: [fn(Socket) -> Outcome; 14] = [
         Ok(Netlink { socket }.run_all(requests.collect())?)
     },
     |socket| Ok(LinkWatcher { socket }.next_events().map(drop)?),
-    |socket| Ok(Nft { socket }.delete_table(Family::Ip, layout::NFT_TABLE)?),
+    |socket| Ok(Nft::over(socket).delete_table(Family::Ip, layout::NFT_TABLE)?),
     |socket| {
         let removal = PodRemoval {
             host_name: name(),

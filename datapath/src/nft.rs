@@ -40,6 +40,8 @@ pub struct Counter {
 #[derive(Debug)]
 pub struct Nft {
     pub(crate) socket: Socket,
+    /// What was observed last of each table, and the generation of the ruleset before.
+    observed: BTreeMap<(Family, String), (u32, Option<Shape>)>,
 }
 
 impl Nft {
@@ -48,7 +50,7 @@ impl Nft {
     /// # Errors
     /// When the kernel gives no socket.
     pub fn open() -> Result<Self, NftError> {
-        Ok(Self { socket: Socket::open(NETLINK_NETFILTER)? })
+        Ok(Self::over(Socket::open(NETLINK_NETFILTER)?))
     }
 
     /// A socket in `ns`.
@@ -56,7 +58,11 @@ impl Nft {
     /// # Errors
     /// When the namespace cannot be entered or the kernel gives no socket.
     pub fn open_in(ns: &NetNs) -> Result<Self, NftError> {
-        Ok(Self { socket: Socket::open_in(NETLINK_NETFILTER, ns)? })
+        Ok(Self::over(Socket::open_in(NETLINK_NETFILTER, ns)?))
+    }
+
+    pub(crate) const fn over(socket: Socket) -> Self {
+        Self { socket, observed: BTreeMap::new() }
     }
 
     /// Puts the table in place of the one of that name, in one transaction: packets see the old or the new one. Counters
@@ -132,11 +138,24 @@ impl Nft {
         batch.commit(&mut self.socket, &format!("delete nft table {table}"))
     }
 
-    /// Reads a table back; `None` when there is none.
+    /// Reads a table back; `None` when there is none. It is not read while nobody changes any table: the kernel lists the chains of one only
+    /// together with all others', of which kube-proxy may have many thousands.
     ///
     /// # Errors
     /// When the kernel's lists cannot be read.
     pub fn observe(&mut self, family: Family, table: &str) -> Result<Option<Shape>, NftError> {
+        // Asked first: what changes from here on belongs to a later generation.
+        let generation = read::generation(&mut self.socket)?;
+        let key = (family, table.to_owned());
+        if let Some((_, shape)) = self.observed.get(&key).filter(|(then, _)| *then == generation) {
+            return Ok(shape.clone());
+        }
+        let shape = self.read(family, table)?;
+        self.observed.insert(key, (generation, shape.clone()));
+        Ok(shape)
+    }
+
+    pub(crate) fn read(&mut self, family: Family, table: &str) -> Result<Option<Shape>, NftError> {
         read::shape(&mut self.socket, family, table)
     }
 

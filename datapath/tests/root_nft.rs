@@ -306,3 +306,27 @@ fn named_counters_count_packets() {
     assert_eq!((counter.packets, counter.bytes), (1, 84));
     assert!(nft.counters(Family::Ip, "absent").unwrap().is_empty());
 }
+
+#[test]
+#[ignore = "needs root"]
+fn an_unchanged_ruleset_is_not_read_again_however_long_it_is() {
+    let ns = TestNs::new("n");
+    let mut nft = Nft::open_in(&ns.ns).unwrap();
+    nft.replace(&table()).unwrap();
+    // As kube-proxy writes for some thousand services: the kernel lists them all to who asks for the chains of another table.
+    let chains = (0..20_000).map(|number| format!("add chain ip nat KUBE-SEP-{number}\n"));
+    let file = std::env::temp_dir().join(format!("{}.nft", ns.name));
+    std::fs::write(&file, format!("add table ip nat\n{}", chains.collect::<String>())).unwrap();
+    ns.exec(&format!("nft -f {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let mut observe = || {
+        let begin = std::time::Instant::now();
+        assert_eq!(nft.observe(Family::Ip, "t").unwrap(), Some(table().shape()));
+        begin.elapsed()
+    };
+    let first = observe();
+    let again = (0..5).map(|_| observe()).min().unwrap();
+    assert!(again * 10 < first, "first {first:?}, again {again:?}");
+    ns.exec("nft flush chain ip t pre");
+    assert_ne!(nft.observe(Family::Ip, "t").unwrap(), Some(table().shape()));
+}

@@ -149,8 +149,7 @@ fn ask(message: u16, fill: impl FnOnce(&mut Message)) -> Ask {
 fn read(socket: &mut Socket, own: &str) -> Result<Ruleset, NetlinkError> {
     let mut rules = Ruleset::default();
     let mut names = Vec::new();
-    for received in socket.dump(&ask(GETCHAIN, |_| {}))? {
-        let Some((name, is_root)) = chain(&received) else { continue };
+    for (name, is_root) in socket.dump_some(&ask(GETCHAIN, |_| {}), |received| chain(&received))? {
         if name.1 == own {
             continue;
         }

@@ -17,6 +17,7 @@ const GETRULE: u16 = 7;
 const GETSET: u16 = 10;
 const GETSETELEM: u16 = 13;
 const GETOBJ: u16 = 19;
+const GETGEN: u16 = 16;
 /// Length of `nfgenmsg`.
 const HEADER: usize = 4;
 /// Number of the attribute that holds the table's name, in every kind of object.
@@ -55,6 +56,15 @@ fn attributes(received: &Received) -> Attributes<'_> {
 
 fn number(attributes: Attributes<'_>, kind: u16) -> Option<u32> {
     attributes.find(kind).and_then(be32)
+}
+
+/// The number of the namespace's ruleset, which is another after every transaction of anybody.
+pub(super) fn generation(socket: &mut Socket) -> Result<u32, NetlinkError> {
+    let what = "read the generation of the nft ruleset".to_owned();
+    let ask = Ask { what, message: Message::new(kind(GETGEN), 0, &[0; HEADER]), tolerated: &[] };
+    let answer = socket.fetch(&ask)?;
+    let found = answer.and_then(|received| number(attributes(&received), 1));
+    found.ok_or(NetlinkError::Garbled { what: ask.what })
 }
 
 pub(super) fn shape(socket: &mut Socket, family: Family, table: &str) -> Result<Option<Shape>, NetlinkError> {
