@@ -69,7 +69,7 @@ torture: build ## Kill agents, plugins and controller under churn and faults, an
 	@$(SPUR_BIN)/spur-torture --mode $(MODE) --rounds $(ROUNDS) --first $(FIRST) $(if $(filter-out file,$(origin SEED)),--seed $(SEED))
 
 upgrade: build ## Replace agents and plugins of an earlier revision by these, and back, under live flows: FROM=…
-	@$(SPUR_BIN)/spur-upgrade --from "$$(scripts/build-revision $(FROM))" $(if $(CAPTURE),--capture $(CAPTURE))
+	@earlier=$$(scripts/build-revision $(FROM)) && $(SPUR_BIN)/spur-upgrade --from "$$earlier" $(if $(CAPTURE),--capture $(CAPTURE))
 
 test: unit replay root witness localstack ## Everything, root and LocalStack included
 	@echo "all tests passed"
