@@ -7,7 +7,7 @@ use spur_e2e::torture::views::{KernelView, show};
 use spur_e2e::upgrade::Build;
 use spur_e2e::upgrade::capture::{CONFLIST, NODE_DIR};
 use spur_e2e::upgrade::stage::Stage;
-use spur_e2e::world::Node;
+use spur_e2e::world::{Node, World};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -97,7 +97,10 @@ fn transactions(node: &Node, act: impl FnOnce()) -> Vec<Vec<String>> {
 #[test]
 #[ignore = "needs root"]
 fn a_node_as_an_earlier_version_left_it_is_taken_over_and_no_flow_notices() {
-    let world = crate::common::quick_world("earlier", 2);
+    let mut spec = crate::common::quick_spec("earlier", 2);
+    // An agent without a store lets all free addresses rest, and would bring another ENI into use for others.
+    spec.pool.insert("maxEnis", "2".to_owned());
+    let world = World::up(&spec).unwrap();
     let build = Build::current().unwrap();
     let mut stage = Stage::begin(&world, &build).unwrap();
     let node = &world.nodes[0];
