@@ -10,6 +10,7 @@ mod counts;
 mod holds;
 mod nodes;
 mod outcome;
+mod readiness;
 mod reads;
 mod report;
 
