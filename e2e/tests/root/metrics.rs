@@ -165,15 +165,7 @@ fn agents_and_controller_tell_what_happens_to_who_asks_on_the_same_machine() {
     assert_eq!((adds("ok"), adds("11")), (Some(2.0), Some(1.0)), "{}", seen.0);
     assert_eq!(seen.value("spur_cni_refused_adds_total{reason=\"full\"}"), Some(1.0), "{}", seen.0);
 
-    // Nobody has changed anything yet, and nobody had to wait for so few calls: an ENI that came is no repair.
-    let repairs = "spur_kernel_repairs_total";
-    let log = std::fs::read_to_string(world.nodes[0].log()).unwrap();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("repaired")).collect();
-    assert_eq!(seen.value(repairs), Some(0.0), "{lines:#?}");
-    let waited = "spur_ec2_calls_waited_total{action=\"DescribeNetworkInterfaces\"}";
-    assert_eq!(seen.value(waited), Some(0.0), "{}", seen.0);
-    nft(node, "delete table ip spur");
-    until("the repair", agent, |seen| seen.value(repairs) > Some(0.0));
+    check_repairs(&world, &seen);
     let all = until("the one who translates too", agent, |seen| {
         seen.value("spur_foreign_masqueraders") == Some(1.0)
     });
@@ -181,6 +173,20 @@ fn agents_and_controller_tell_what_happens_to_who_asks_on_the_same_machine() {
     until("the agent whose port was taken", || Scrape::of_agent(other), |seen| seen.value(held) == Some(1.0));
     check_controller(&world, controller_port);
     world.down().unwrap();
+}
+
+/// What others change in the kernel counts, and nothing else does.
+fn check_repairs(world: &World, before: &Scrape) {
+    let node = &world.nodes[0];
+    // Nobody has changed anything yet, and nobody had to wait for so few calls: an ENI that came is no repair.
+    let repairs = "spur_kernel_repairs_total";
+    let log = std::fs::read_to_string(node.log()).unwrap();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("repaired")).collect();
+    assert_eq!(before.value(repairs), Some(0.0), "{lines:#?}");
+    let waited = "spur_ec2_calls_waited_total{action=\"DescribeNetworkInterfaces\"}";
+    assert_eq!(before.value(waited), Some(0.0), "{}", before.0);
+    nft(&node.netns, "delete table ip spur");
+    until("the repair", || Scrape::of_agent(&node.netns), |seen| seen.value(repairs) > Some(0.0));
 }
 
 /// The controller tells of its node and its tables, and counts what somebody spoils.
