@@ -84,7 +84,7 @@ pub fn settle(stage: &Stage<'_>, anchors: &[(usize, Pod)], crews: &[Vec<Crew>]) 
         let at = &stage.world.nodes[node];
         let cloud = tables::with_blocks(stage.world, stage.world.cloud()?)?;
         let enis = cloud.nodes.get(&at.name).map(Vec::as_slice).unwrap_or_default();
-        complain(stage, node, verdict::store(&StoreView::take(at)?, live, enis));
+        complain(stage, node, verdict::store(&StoreView::take(at)?.holdings_only(), live, enis));
         stage.world.launch_agent(node)?;
     }
     stage.world.nodes.iter().try_for_each(Node::wait_ready)

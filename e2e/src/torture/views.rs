@@ -149,6 +149,15 @@ impl StoreView {
     }
 }
 
+impl StoreView {
+    /// Who holds what. The rest may change at any moment while an agent lives: it gives back what it found to be too much just then, and the
+    /// next one goes on with it.
+    #[must_use]
+    pub fn holdings_only(self) -> Self {
+        Self { holdings: self.holdings, ..Self::default() }
+    }
+}
+
 /// What `spur-ipamd store` shows of a file.
 ///
 /// # Errors
