@@ -80,7 +80,7 @@ fn the_controller_makes_routes_repairs_what_others_change_and_leaves_theirs_alon
     let controller = Controller::new("ctl");
     let dry = controller.world.controller_command().unwrap().arg("--dry-run").output().unwrap();
     let plan = String::from_utf8(dry.stdout).unwrap();
-    assert!(dry.status.success() && plan.contains("create  10.200.0.0/25"), "{plan}");
+    assert!(dry.status.success() && plan.contains("create 10.200.0.0/25"), "{plan}");
     assert_eq!(controller.route("10.200.0.0/25").1, None, "a dry run changes nothing");
 
     controller.world.start_controller().unwrap();

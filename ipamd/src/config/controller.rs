@@ -12,7 +12,6 @@ use serde_json::Value;
 use spur_cloud::{Region, VpcId};
 use spur_ipamd_core::vpcroute::{BlocksFrom, PoolMistake, PoolSpec, Quota, Settings, TableChoice, Timings};
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -280,11 +279,13 @@ fn read_settings(reader: &mut Reader) -> Settings {
 }
 
 /// An id without which nothing can be done; `stand_in` is used for the rest of the reading only.
-fn required<T: FromStr<Err: Display>>(reader: &mut Reader, path: &str, stand_in: &str) -> T {
+fn required<T: FromStr>(reader: &mut Reader, path: &str, stand_in: &str) -> T {
     let found = reader.read(path, |value| match value {
         Value::Null => Ok(None),
-        Value::String(text) => text.parse::<T>().map(Some).map_err(|error| error.to_string()),
-        _ => Err("a text".to_owned()),
+        other => {
+            let parsed = other.as_str().and_then(|text| text.parse::<T>().ok());
+            parsed.map(Some).ok_or_else(|| format!("something like {stand_in}"))
+        }
     });
     found.unwrap_or_else(|| {
         if !reader.has_mistakes_in(path) {
@@ -358,7 +359,7 @@ mod tests {
         let told = ControllerConfig::parse(text).unwrap_err().to_string();
         for part in [
             "region: is not set",
-            "vpc: is \"subnet-1\"",
+            "vpc: is \"subnet-1\"; expected something like vpc-",
             "cooldownSeconds: is 5; expected at least settleSeconds, 120",
             "surprise: is not a known key",
             "pool.cidrs[0]: is \"10.200.0.1/16\"",

@@ -133,7 +133,7 @@ impl<C: CloudRoutes> Driver<C> {
 
     fn store(&self, id: StoreId, changes: &[Change]) {
         for change in changes {
-            tracing::info!(?change, "record");
+            tracing::info!(%change, "record");
         }
         let commit = self.store.commit(changes.iter().map(write_of).collect());
         let feedback = self.feedback.clone();

@@ -211,8 +211,8 @@ async fn r17_a_dry_run_prints_the_plan_and_changes_nothing() {
     let bed = Bed::new();
     let text = dry_run(&bed.config(), &bed.cloud, Clock::start()).await.unwrap();
     for part in [
-        "claim   rtb-b",
-        "create  10.200.0.0/25",
+        "claim rtb-b",
+        "create 10.200.0.0/25",
         "in rtb-main (node n-a is new)",
         "source/destination check off",
         "PoolValid: true",

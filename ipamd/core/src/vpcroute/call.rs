@@ -185,11 +185,11 @@ impl fmt::Display for Subject {
 impl fmt::Display for RouteCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create { table, block, target } => write!(f, "create  {block} -> {target} in {table}"),
+            Self::Create { table, block, target } => write!(f, "create {block} -> {target} in {table}"),
             Self::Replace { table, block, target } => write!(f, "replace {block} -> {target} in {table}"),
-            Self::Delete { table, block } => write!(f, "delete  {block} in {table}"),
+            Self::Delete { table, block } => write!(f, "delete {block} in {table}"),
             Self::CheckOff { eni } => write!(f, "source/destination check off on {eni}"),
-            Self::Claim { table, .. } => write!(f, "claim   {table}"),
+            Self::Claim { table, .. } => write!(f, "claim {table}"),
             Self::Unclaim { table, .. } => write!(f, "unclaim {table}"),
             read => read.api().fmt(f),
         }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use spur_cloud::RouteTableId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Everything that survives. It changes by [`Record::apply`] alone, which keeps the index of it true.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,6 +62,24 @@ pub enum Change {
     RemoveTable(RouteTableId),
     PutFallback(NodeName),
     RemoveFallback(NodeName),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PutBlock(block, BlockRecord { node, state }) => match state {
+                BlockState::Held => write!(f, "{block} is {node}'s"),
+                BlockState::Finalizing => write!(f, "{block} was {node}'s; its routes have to go"),
+                BlockState::Cooling { .. } => write!(f, "{block} was {node}'s; it rests"),
+            },
+            Self::RemoveBlock(block) => write!(f, "{block} is free"),
+            Self::PutTable(table, TableRecord { unneeded: None }) => write!(f, "{table} is managed"),
+            Self::PutTable(table, _) => write!(f, "{table} is managed, though no node needs it any more"),
+            Self::RemoveTable(table) => write!(f, "{table} is not managed any more"),
+            Self::PutFallback(node) => write!(f, "{node} goes to the fallback pool"),
+            Self::RemoveFallback(node) => write!(f, "{node} is gone from the fallback pool"),
+        }
+    }
 }
 
 impl Record {
