@@ -804,11 +804,11 @@ fn r17_a_plan_tells_every_call_with_its_reason_and_what_holds_it() {
     assert_eq!(
         lines,
         [
-            "claim   rtb-b because the claim is not on the table".to_owned(),
+            "claim rtb-b because the claim is not on the table".to_owned(),
             format!(
                 "source/destination check off on {eni} because packets of node n1's pods would be dropped"
             ),
-            format!("create  10.200.0.0/25 -> {eni} in rtb-b because node n1 is new"),
+            format!("create 10.200.0.0/25 -> {eni} in rtb-b because node n1 is new"),
         ]
     );
     assert!(
