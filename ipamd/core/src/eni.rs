@@ -9,8 +9,8 @@ use spur_cloud::{AttachmentId, CardIndex, DeviceIndex, Eni};
 use spur_quotas::InstanceLimits;
 use std::collections::BTreeSet;
 
-/// Highest ordinal: a mark has seven bits for it.
-const MAX_ORDINAL: u8 = 127;
+/// The highest ordinal that a secondary ENI gets: the kernel's layout has room for so many.
+pub const MAX_ORDINAL: u8 = 99;
 
 /// What an ENI is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ pub(crate) fn free_place(
     Some(Place { card: at, index, ordinal: ordinal(limits, at, index, ordinals) })
 }
 
-/// A number from 1 to 127 for a place: the same place has the same number on every start, unless it is taken.
+/// A number from 1 to [`MAX_ORDINAL`] for a place: the same place has the same number on every start, unless it is taken.
 pub(crate) fn ordinal(
     limits: &InstanceLimits,
     card: CardIndex,
@@ -249,9 +249,6 @@ mod tests {
         let number = |index, taken: &[u8]| {
             ordinal(&limits, CardIndex(0), DeviceIndex(index), &taken.iter().copied().collect())
         };
-        assert_eq!(
-            (number(1, &[0]), number(1, &[1]), number(300, &[]), number(300, &[127])),
-            (1, 127, 127, 126)
-        );
+        assert_eq!((number(1, &[0]), number(1, &[1]), number(300, &[]), number(300, &[99])), (1, 99, 99, 98));
     }
 }

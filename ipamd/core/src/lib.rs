@@ -37,6 +37,7 @@ pub mod vpcroute;
 mod wait;
 
 pub use action::{Action, CallId, CloudCall, DatapathWanted, EniDatapath, Reason, Reply, StoreId};
+pub use eni::MAX_ORDINAL;
 pub use event::{BlockGrant, CallDone, Event, Ticket};
 pub use finding::Finding;
 pub use pool::Pool;

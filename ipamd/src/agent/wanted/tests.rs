@@ -41,6 +41,11 @@ fn texts(nets: &[Ipv4Net]) -> Vec<String> {
 }
 
 #[test]
+fn every_ordinal_that_the_pool_gives_has_a_place_in_the_kernel() {
+    assert_eq!(spur_ipamd_core::MAX_ORDINAL, EniOrdinal::MAX);
+}
+
+#[test]
 fn a_secondary_eni_gets_its_subnets_length_and_router() {
     let wanted = node_wanted(&pool(), &inputs("")).unwrap();
     let [secondary] = wanted.secondaries.as_slice() else { panic!("{wanted:?}") };
