@@ -105,6 +105,11 @@ pub enum Finding {
         /// Why.
         message: String,
     },
+    /// A block that the controller granted cannot be handed out. Ignored.
+    UselessBlock {
+        /// The block.
+        block: IpNet,
+    },
     /// An answer of EC2 made no sense. Ignored.
     BadAnswer {
         /// What it was.
@@ -133,6 +138,7 @@ impl Finding {
             Self::LeftoverEni { .. } => "leftover_eni",
             Self::FlowsLinger { .. } => "flows_linger",
             Self::FlowsUnknown { .. } => "flows_unknown",
+            Self::UselessBlock { .. } => "useless_block",
             Self::BadAnswer { .. } => "bad_answer",
         }
     }
@@ -185,6 +191,9 @@ impl fmt::Display for Finding {
                     f,
                     "tracked connections cannot be read ({message}): addresses rest for the cooldown alone"
                 )
+            }
+            Self::UselessBlock { block } => {
+                write!(f, "the granted block {block} is of no use: expected IPv4, a /20 at most")
             }
             Self::BadAnswer { what } => write!(f, "EC2's answer makes no sense: {what}"),
         }

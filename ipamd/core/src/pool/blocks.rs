@@ -65,8 +65,7 @@ impl Pool {
         grant.blocks.retain(|block| {
             let fits = matches!(block, IpNet::V4(_)) && usable(block).count() <= MOST;
             if !fits {
-                let what = format!("the block {block} is of no use: expected IPv4, at most {MOST} addresses");
-                self.report(Finding::BadAnswer { what });
+                self.report(Finding::UselessBlock { block: *block });
             }
             fits
         });
