@@ -48,7 +48,7 @@ fn torture(arguments: &Arguments) -> Result<()> {
     println!("seed {seed}, rounds {} to {}", arguments.first, arguments.first + arguments.rounds - 1);
     let run = Torture {
         name: format!("torture-{}", std::process::id()),
-        modes: arguments.mode.of_nodes().iter().copied().cycle().take(2).collect(),
+        mode: arguments.mode,
         seed,
         first: arguments.first,
         rounds: arguments.rounds,

@@ -22,7 +22,7 @@ pub mod verdict;
 pub mod views;
 
 use crate::runtime::Pod;
-use crate::world::{Node, NodeMode, World, WorldSpec};
+use crate::world::{Mode, Node, World, WorldSpec};
 use anyhow::{Context, Result, bail, ensure};
 use churn::{Crew, Worker};
 use flows::Flow;
@@ -36,6 +36,9 @@ use verdict::Most;
 /// Free addresses that each node keeps.
 pub const STOCK: u32 = 3;
 
+/// One more than it takes for packets to leave a node.
+const NODES: u32 = 2;
+
 /// Workers on each node.
 const WORKERS: usize = 3;
 
@@ -44,8 +47,8 @@ const WORKERS: usize = 3;
 pub struct Torture {
     /// Prefix of the world's namespaces.
     pub name: String,
-    /// The modes of its nodes.
-    pub modes: Vec<NodeMode>,
+    /// Of its two nodes.
+    pub mode: Mode,
     /// The seed.
     pub seed: u64,
     /// The first round; later ones replay the end of a longer run.
@@ -84,9 +87,9 @@ impl Torture {
         ];
         WorldSpec {
             name: self.name.clone(),
-            nodes: u32::try_from(self.modes.len()).unwrap_or(u32::MAX),
-            modes: self.modes.clone(),
-            spares: if self.modes.contains(&NodeMode::VpcRoute) { tables::SPARES } else { 0 },
+            nodes: NODES,
+            modes: self.mode.of_nodes().to_vec(),
+            spares: if self.mode == Mode::Eni { 0 } else { tables::SPARES },
             instance_type: "m5.large".to_owned(),
             pool: pool.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
             cni: BTreeMap::new(),
@@ -168,15 +171,12 @@ impl Torture {
             return Ok(());
         }
         bail!(
-            "round {} of seed {}:\n  {}\n\nthe end of the schedule:\n  {}\n\nagain: make torture SEED={} FIRST={} ROUNDS=1 (the whole run: SEED={} ROUNDS={})",
-            stage.round,
-            self.seed,
+            "round {round} of seed {seed}:\n  {}\n\nthe end of the schedule:\n  {}\n\nagain: make torture MODE={mode} SEED={seed} FIRST={round} ROUNDS=1 (the whole run: SEED={seed} ROUNDS={round})",
             complaints.join("\n  "),
             stage.tail().join("\n  "),
-            self.seed,
-            stage.round,
-            self.seed,
-            stage.round,
+            mode = self.mode,
+            seed = self.seed,
+            round = stage.round,
         )
     }
 }

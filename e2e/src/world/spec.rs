@@ -35,7 +35,7 @@ impl fmt::Display for NodeMode {
 }
 
 /// Modes of the nodes.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "camelCase")]
 pub enum Mode {
     /// Pod addresses are addresses of the nodes' ENIs.
@@ -44,6 +44,13 @@ pub enum Mode {
     VpcRoute,
     /// Some nodes so, some so.
     Mixed,
+}
+
+impl fmt::Display for Mode {
+    /// As it is chosen on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", clap::builder::PossibleValue::get_name))
+    }
 }
 
 impl Mode {

@@ -1,23 +1,23 @@
 //! A short torture with a fixed seed; `make torture` runs long ones with seeds of its own choice.
 
 use spur_e2e::torture::Torture;
-use spur_e2e::world::NodeMode;
+use spur_e2e::world::Mode;
 
 #[test]
 #[ignore = "needs root"]
 fn killed_agents_and_plugins_lose_double_leak_and_cut_off_nothing() {
-    survive("tort", vec![NodeMode::Eni; 2], (8, 3));
+    survive("tort", Mode::Eni, (8, 3));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn killed_controllers_lead_no_table_astray() {
-    survive("tort-mixed", vec![NodeMode::VpcRoute, NodeMode::Eni], (7, 2));
+    survive("tort-mixed", Mode::Mixed, (7, 2));
 }
 
 /// With an odd seed nodes in `eni` mode use prefixes.
-fn survive(name: &str, modes: Vec<NodeMode>, (seed, rounds): (u64, u64)) {
-    let run = Torture { name: format!("t{}-{name}", std::process::id()), modes, seed, first: 1, rounds };
+fn survive(name: &str, mode: Mode, (seed, rounds): (u64, u64)) {
+    let run = Torture { name: format!("t{}-{name}", std::process::id()), mode, seed, first: 1, rounds };
     let survived =
         run.run(&|line| println!("{line}"), &|| Ok(())).unwrap_or_else(|error| panic!("{error:#}"));
     assert!(survived.kills > 10 * rounds, "only {}", survived.summary);
