@@ -105,12 +105,16 @@ fn assert_veths(node: &NetNs, wanted: usize) {
     }
 }
 
+/// The pod's server, for all who ask: a second one would find the port taken while some process that is being started still has the first.
+fn serve(pod: &Pod) -> TcpListener {
+    pod.netns.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, POD_PORT))).unwrap().unwrap()
+}
+
 /// Connects from one namespace and returns which client the pod saw; both directions carry a few bytes.
-fn client_seen(from: &NetNs, to: SocketAddr, pod: &Pod) -> IpAddr {
-    let listener = pod.netns.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, POD_PORT))).unwrap().unwrap();
+fn client_seen(from: &NetNs, to: SocketAddr, pod: &TcpListener) -> IpAddr {
     let client = from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(3))).unwrap();
     let client = client.unwrap_or_else(|error| panic!("{to} from {}: {error}", from.path().display()));
-    let (server, seen) = listener.accept().unwrap();
+    let (server, seen) = pod.accept().unwrap();
     for (mut one, mut other) in [(&client, &server), (&server, &client)] {
         one.write_all(b"hello").unwrap();
         let mut received = [0; 5];
@@ -168,19 +172,19 @@ fn c65_ports_of_a_node_lead_to_pods_on_every_eni_and_pods_are_shaped() {
     let remote = add_pods(&world, 1, 20..=20);
     let (here, there) = (&world.nodes[0], &world.nodes[1]);
     for (pod, port) in [(&early, 8001), (&late, 8002)] {
-        let to = SocketAddr::new(here.primary_address, port);
+        let (to, server) = (SocketAddr::new(here.primary_address, port), serve(pod));
         // Nobody in the VPC is translated: the pod sees who asks.
         for (from, address) in [
             (&there.netns, there.primary_address),
             (&remote[0].pod.netns, remote[0].pod.address.unwrap()),
             (&others[0].pod.netns, others[0].pod.address.unwrap()),
         ] {
-            assert_eq!(client_seen(from, to, pod), address, "port {port}");
+            assert_eq!(client_seen(from, to, &server), address, "port {port}");
         }
         // The node itself, by its address and by the loopback, and the pod itself: portmap translates the last two.
-        client_seen(&here.netns, to, pod);
-        client_seen(&here.netns, SocketAddr::from(([127, 0, 0, 1], port)), pod);
-        client_seen(&pod.netns, to, pod);
+        client_seen(&here.netns, to, &server);
+        client_seen(&here.netns, SocketAddr::from(([127, 0, 0, 1], port)), &server);
+        client_seen(&pod.netns, to, &server);
         let took = time_to_send(pod, &there.netns, there.primary_address, 1_500_000);
         assert!(took > Duration::from_secs(1), "12 Mbit at 8 Mbit/s took {took:?}");
     }
