@@ -77,9 +77,10 @@ impl<K: Kernel> Scraped<K> {
     async fn flows(&self, running: &Running) -> (Option<Translated>, u64) {
         let mut flows = self.flows.lock().await;
         if flows.counted.is_none_or(|at| at.elapsed() >= FLOWS_AGE) {
+            // Before the walk, which goes on when a client that hangs up takes this future with it: the next one must not begin another.
+            flows.counted = Some(Instant::now());
             flows.found = self.count_flows(running).await;
             flows.failures += u64::from(flows.found.is_none());
-            flows.counted = Some(Instant::now());
         }
         (flows.found.clone(), flows.failures)
     }
