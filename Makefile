@@ -32,8 +32,8 @@ SEED ?= 1000
 SECONDS ?= 60
 ROUNDS ?= 120
 FIRST ?= 1
-# The last commit before decision 0009 changed the ruleset, with the dependencies of today.
-FROM ?= be5d890
+# The last commit before decision 0009 changed the ruleset, and the first with a controller and nodes of both modes; both with the dependencies of today.
+FROM ?= $(if $(filter eni,$(MODE)),be5d890,49baa1e)
 
 .PHONY: help deps build plugin agent demo test unit root kube-proxy witness localstack check fmt pure ci replay fuzz soak mutants bench torture upgrade clean
 
@@ -68,8 +68,8 @@ bench: build agent ## Spur beside ptp + host-local and beside rules per pod: wri
 torture: build ## Kill agents, plugins and controller under churn and faults, and compare all views: MODE=eni|vpcRoute|mixed ROUNDS=120 SEED=… FIRST=1
 	@$(SPUR_BIN)/spur-torture --mode $(MODE) --rounds $(ROUNDS) --first $(FIRST) $(if $(filter-out file,$(origin SEED)),--seed $(SEED))
 
-upgrade: build ## Replace agents and plugins of an earlier revision by these, and back, under live flows: FROM=…
-	@earlier=$$(scripts/build-revision $(FROM)) && $(SPUR_BIN)/spur-upgrade --from "$$earlier" $(if $(CAPTURE),--capture $(CAPTURE))
+upgrade: build ## Replace agents, plugins and controller of an earlier revision by these, and back, under live flows: MODE=eni|vpcRoute|mixed FROM=…
+	@earlier=$$(scripts/build-revision $(FROM)) && $(SPUR_BIN)/spur-upgrade --mode $(MODE) --from "$$earlier" $(if $(CAPTURE),--capture $(CAPTURE))
 
 test: unit replay root witness localstack ## Everything, root and LocalStack included
 	@echo "all tests passed"

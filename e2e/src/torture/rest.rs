@@ -174,8 +174,10 @@ fn agree(stage: &Stage<'_>, census: &Census<'_>, begin: Instant) -> Result<()> {
 
 fn differences(stage: &Stage<'_>, census: &Census<'_>) -> Result<Vec<String>> {
     let cloud = stage.world.cloud()?;
-    let mut lines =
-        if stage.world.has_controller() { tables::differences(stage, &cloud)? } else { Vec::new() };
+    let mut lines = Vec::new();
+    if stage.world.has_controller() {
+        lines.extend(tables::differences(stage.world, &stage.listed(), &cloud)?);
+    }
     let cloud = tables::with_blocks(stage.world, cloud)?;
     let most = |node: &Node| (node.mode == NodeMode::Eni).then_some(stage.most);
     let nodes = stage.world.nodes.iter().zip(&census.live);

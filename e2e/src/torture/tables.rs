@@ -64,21 +64,20 @@ pub fn change_list(stage: &Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What is not yet as the list wants it.
+/// What is not yet as the list wants it, which names these spare machines beside the nodes.
 ///
 /// # Errors
 /// When a view cannot be taken.
-pub fn differences(stage: &Stage<'_>, cloud: &CloudView) -> Result<Vec<String>> {
-    let world = stage.world;
+pub fn differences(world: &World, listed: &BTreeSet<usize>, cloud: &CloudView) -> Result<Vec<String>> {
     let nodes = world.nodes.iter().filter(|node| node.mode == NodeMode::VpcRoute).map(|node| &node.name);
-    let listed = stage.listed().clone();
     let names = nodes.chain(listed.iter().map(|spare| &world.spares[*spare].name));
     let targets = names.map(|name| Ok(Target { name: name.clone(), eni: primary(cloud, name)?.to_owned() }));
     let targets: Vec<Target> = targets.collect::<Result<_>>()?;
     let tables = world.routes()?;
     let tables = MANAGED_TABLES.map(|table| (table, pods(&tables, table)));
     let mut lines = verdict::routes(&tables, &targets);
-    lines.extend(verdict::grants(&grants(world)?, &targets));
+    let ready = grants(world)?.into_iter().map(|(name, grant)| (name, grant["ready"] == true)).collect();
+    lines.extend(verdict::grants(&ready, &targets));
     Ok(lines)
 }
 
@@ -113,13 +112,13 @@ fn primary<'a>(cloud: &'a CloudView, name: &str) -> Result<&'a str> {
 }
 
 /// The routes to pods of one table.
-fn pods(tables: &RouteTables, table: &str) -> Vec<Route> {
+pub(crate) fn pods(tables: &RouteTables, table: &str) -> Vec<Route> {
     let range = POD_CIDR.parse().expect("a CIDR");
     tables.within(table, &range).cloned().collect()
 }
 
-/// Who has a grant, and whether it says that the node is ready.
-fn grants(world: &World) -> Result<BTreeMap<String, bool>> {
+/// What each machine was granted, by its name.
+pub(crate) fn grants(world: &World) -> Result<BTreeMap<String, Value>> {
     let mut grants = BTreeMap::new();
     for entry in std::fs::read_dir(world.grant_dir().join("nodes")).context("list the grants")? {
         let path = entry.context("list the grants")?.path();
@@ -128,9 +127,8 @@ fn grants(world: &World) -> Result<BTreeMap<String, bool>> {
         };
         // One that is gone meanwhile is none.
         let Ok(text) = std::fs::read(&path) else { continue };
-        let grant: Value =
-            serde_json::from_slice(&text).with_context(|| format!("read the grant of {name}"))?;
-        grants.insert(name.to_owned(), grant["ready"] == true);
+        let grant = serde_json::from_slice(&text).with_context(|| format!("read the grant of {name}"))?;
+        grants.insert(name.to_owned(), grant);
     }
     Ok(grants)
 }

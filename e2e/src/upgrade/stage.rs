@@ -1,23 +1,26 @@
-//! The world of an upgrade, and what is done and looked at in each of its steps.
+//! The world of an upgrade, and what is done and looked at in each of its steps; its flows are in [`super::flows`].
 
 use super::Build;
+use super::granted::Granted;
 use crate::checks::{self, Placed};
 use crate::runtime::{self, IF_NAME, Runtime};
-use crate::torture::flows::{End, Flow};
+use crate::torture::flows::Flow;
+use crate::torture::tables;
 use crate::torture::views::{KernelView, PodView, StoreView};
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Pods of the first node: so many need a second ENI.
-const PODS: u32 = 12;
-/// How long an agent may take to serve.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Pods of each node: in `eni` mode so many need a second ENI.
+pub(super) const PODS: usize = 12;
+/// How long an agent may take to serve, and a controller until everything is as its list says.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How an agent ends.
+/// How a daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// In order.
@@ -26,66 +29,64 @@ pub enum How {
     Kill,
 }
 
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Term => "SIGTERM",
+            Self::Kill => "SIGKILL",
+        })
+    }
+}
+
 /// A world under live flows.
 #[derive(Debug)]
 pub struct Stage<'w> {
     /// The world.
     pub world: &'w World,
-    /// Every pod that lives, those that flows are between first.
+    /// Every pod that lives.
     pub pods: Vec<Placed>,
     /// What ADD printed, by container.
     results: BTreeMap<String, Value>,
-    flows: Vec<Flow>,
+    pub(super) flows: Vec<Flow>,
     /// The number of the next pod.
     next: u32,
+    /// What the controller must leave alone, if there is one.
+    granted: Option<Granted>,
+    /// Spare machines on its list.
+    listed: BTreeSet<usize>,
 }
 
 impl<'w> Stage<'w> {
-    /// Agents and pods of `build`.
+    /// Controller, agents and pods of `build`.
     ///
     /// # Errors
-    /// When an agent or a pod does not come up.
+    /// When a daemon or a pod does not come up.
     pub fn begin(world: &'w World, build: &Build) -> Result<Self> {
+        let mut stage = Self {
+            world,
+            pods: Vec::new(),
+            results: BTreeMap::new(),
+            flows: Vec::new(),
+            next: 1,
+            granted: None,
+            listed: BTreeSet::new(),
+        };
+        if world.has_controller() {
+            world.start_controller_of(&build.ipamd)?;
+        }
         for node in 0..world.nodes.len() {
-            world.launch_agent_of(node, &build.agent)?;
+            world.launch_agent_of(node, &build.ipamd)?;
             world.nodes[node].wait_ready()?;
         }
-        let mut stage =
-            Self { world, pods: Vec::new(), results: BTreeMap::new(), flows: Vec::new(), next: 1 };
-        for node in [1].into_iter().chain(std::iter::repeat_n(0, PODS as usize)) {
+        if world.has_controller() {
+            stage.wait_routed()?;
+            stage.granted = Some(Granted::take(world)?);
+        }
+        for node in 0..world.nodes.len() {
             let runtime = stage.runtime(node, build)?;
-            stage.add(node, &runtime)?;
+            (0..PODS).try_for_each(|_| stage.add(node, &runtime))?;
         }
-        // What flows are between comes first.
-        stage.pods.swap(2, PODS as usize);
         Ok(stage)
-    }
-
-    /// From the first node's first and last pod, which are on different ENIs: to a pod of the same node, to one of the other node, to the internet; and to
-    /// both from the other node itself.
-    ///
-    /// # Errors
-    /// When a flow does not come about, or is seen with another address than it should.
-    pub fn open_flows(&mut self) -> Result<()> {
-        let world = self.world;
-        let [other, near, far] = [0, 1, 2].map(|at| &self.pods[at].pod);
-        let (other, near, far) = (End::of(other)?, End::of(near)?, End::of(far)?);
-        let internet = End { name: "internet", netns: &world.internet, address: world.internet_address };
-        let (node, other_node) = (&world.nodes[0], &world.nodes[1]);
-        let other_node =
-            End { name: &other_node.name, netns: &other_node.netns, address: other_node.primary_address };
-        let cloud = world.cloud()?;
-        let [first, second] = [near, far].map(|end| cloud.owner(&node.name, end.address));
-        ensure!(first != second, "all pods are on {first:?}");
-        let raw = [(near, far), (near, other), (far, other), (other_node, near), (other_node, far)];
-        let translated = [(near, internet), (far, internet)];
-        let wanted = raw.map(|ends| (ends, ends.0.address)).into_iter();
-        for ((from, to), source) in wanted.chain(translated.map(|ends| (ends, node.primary_address))) {
-            let flows = Flow::open(from, to)?;
-            ensure!(flows[0].source == source, "{}: seen as {}", flows[0].name, flows[0].source);
-            self.flows.extend(flows);
-        }
-        Ok(())
     }
 
     /// A runtime on the node, with the plugin of `build`.
@@ -115,7 +116,7 @@ impl<'w> Stage<'w> {
         for placed in self.pods.iter().filter(|placed| placed.node == node) {
             self.check(placed, &runtime)?;
         }
-        self.each_verb_with(node, runtime).with_context(|| format!("with the {} plugin", build.name))
+        self.each_verb_with(node, runtime).with_context(|| format!("with the {} plugin", build.version))
     }
 
     /// Every verb once, for a pod that comes and goes.
@@ -171,7 +172,7 @@ impl<'w> Stage<'w> {
     ///
     /// # Errors
     /// When the one does not end or the other does not serve.
-    pub fn replace_agent(&self, node: usize, build: &Build, how: How) -> Result<()> {
+    pub(super) fn replace_agent(&self, node: usize, build: &Build, how: How) -> Result<()> {
         match how {
             How::Term => self.world.nodes[node].stop_agent()?,
             How::Kill => self.world.nodes[node].kill_agent()?,
@@ -184,28 +185,70 @@ impl<'w> Stage<'w> {
     /// # Errors
     /// When it does not serve in time.
     pub fn start_agent(&self, node: usize, build: &Build) -> Result<()> {
-        self.world.launch_agent_of(node, &build.agent)?;
-        self.world.nodes[node].wait_ready().with_context(|| format!("the {} agent", build.name))?;
+        self.world.launch_agent_of(node, &build.ipamd)?;
+        self.world.nodes[node].wait_ready().with_context(|| format!("the {} agent", build.version))?;
         self.wait_served(&self.runtime(node, build)?)
     }
 
-    /// A pod of the other build goes and one of this build comes.
+    /// Ends the controller and starts that of `build`, which finds that a spare machine joined its list, or left it.
+    ///
+    /// # Errors
+    /// When the one does not end, or the other does not do what is to be done, or more.
+    pub(super) fn replace_controller(&mut self, build: &Build, how: How) -> Result<()> {
+        match how {
+            How::Term => self.world.stop_controller()?,
+            How::Kill => self.world.kill_controller()?,
+        }
+        if !self.listed.remove(&0) {
+            self.listed.insert(0);
+        }
+        self.world.list_nodes(&self.listed)?;
+        self.world.start_controller_of(&build.ipamd)?;
+        self.wait_routed()
+    }
+
+    /// Until every listed machine, and no other, is led to and has its grant.
+    fn wait_routed(&self) -> Result<()> {
+        let (world, deadline) = (self.world, Instant::now() + PATIENCE);
+        loop {
+            self.granted_stays()?;
+            let missing = tables::differences(world, &self.listed, &world.cloud()?)?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", missing.join("; "));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn granted_stays(&self) -> Result<()> {
+        let changes = self.granted.as_ref().map(|granted| granted.changes(self.world));
+        let changes = changes.transpose()?.unwrap_or_default();
+        ensure!(changes.is_empty(), "{}", changes.join("; "));
+        Ok(())
+    }
+
+    /// A pod of this build comes and takes the place of one of the other build, which goes.
     ///
     /// # Errors
     /// When the plugin fails.
-    pub fn turn_over(&mut self, node: usize, build: &Build) -> Result<()> {
-        let at = (3..self.pods.len()).find(|at| self.pods[*at].node == node).context("no pod to spare")?;
-        let gone = self.pods.remove(at);
+    pub(super) fn turn_over(&mut self, node: usize, build: &Build) -> Result<()> {
+        // The first one has flows.
+        let at = self.pods.iter().position(|placed| placed.node == node).context("the node has no pod")?;
         let runtime = self.runtime(node, build)?;
-        runtime.del(&gone.pod)?;
-        self.add(node, &runtime)
+        self.add(node, &runtime)?;
+        let gone = self.pods.swap_remove(at + 1);
+        runtime.del(&gone.pod)
     }
 
-    /// Everything that must hold after each step.
+    /// Everything that must hold after each step; the nodes have the plugins of these builds.
     ///
     /// # Errors
     /// With what does not hold.
-    pub fn look(&self) -> Result<()> {
+    pub(super) fn look(&mut self, plugins: &[&Build]) -> Result<()> {
+        plugins.iter().enumerate().try_for_each(|(node, build)| self.verbs(node, build))?;
+        self.check_all()?;
+        self.granted_stays()?;
         self.flows_go_on()?;
         self.pods_keep_addresses()?;
         for (number, node) in self.world.nodes.iter().enumerate() {
@@ -223,33 +266,15 @@ impl<'w> Stage<'w> {
     /// # Errors
     /// With what does not hold.
     pub fn pods_keep_addresses(&self) -> Result<()> {
+        let kernels = self.world.nodes.iter().map(|node| KernelView::take(&node.netns));
+        let kernels = kernels.collect::<Result<Vec<_>>>()?;
         for Placed { node, pod } in &self.pods {
             let address = pod.address.context("a pod has no address")?;
             let own = PodView::take(pod)?.addresses;
             ensure!(own == Some(vec![address]), "{} has {own:?} instead of {address}", pod.name);
-            let routes = KernelView::take(&self.world.nodes[*node].netns)?.routes;
-            ensure!(routes.iter().any(|(to, _)| *to == address), "no route leads to {}", pod.name);
+            let led = kernels[*node].routes.iter().any(|(to, _)| *to == address);
+            ensure!(led, "no route leads to {}", pod.name);
         }
-        Ok(())
-    }
-
-    /// The next probes of all flows are answered: a connection that leads nowhere looks sound until then.
-    ///
-    /// # Errors
-    /// With the flows that do not.
-    pub fn flows_go_on(&self) -> Result<()> {
-        let sent = || self.flows.iter().map(|flow| flow.seen().sent);
-        let before: Vec<_> = sent().collect();
-        let deadline = Instant::now() + PATIENCE;
-        while sent().zip(&before).any(|(now, before)| now < before + 3) {
-            let complaints: Vec<_> = self.flows.iter().filter_map(Flow::complaint).collect();
-            ensure!(complaints.is_empty(), "{}", complaints.join("; "));
-            ensure!(Instant::now() < deadline, "a flow hangs");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let lost: Vec<_> =
-            self.flows.iter().filter(|flow| flow.seen().lost > 0).map(|flow| &flow.name).collect();
-        ensure!(lost.is_empty(), "probes were lost of {lost:?}");
         Ok(())
     }
 
@@ -262,20 +287,6 @@ impl<'w> Stage<'w> {
             ensure!(check.failures.is_empty(), "{}: {}", check.name, check.failures.join("; "));
         }
         Ok(())
-    }
-
-    /// What was seen of the flows, for people.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let seen: Vec<_> = self.flows.iter().map(Flow::seen).collect();
-        let sent: u64 = seen.iter().map(|seen| seen.sent).sum();
-        let slowest = seen.iter().map(|seen| seen.slowest).max().unwrap_or_default();
-        format!(
-            "{} pods, {} flows alive, 0 of {sent} probes lost, slowest answer {} ms",
-            self.pods.len(),
-            seen.len(),
-            slowest.as_millis()
-        )
     }
 
     /// Every pod goes, and nothing is left of them.

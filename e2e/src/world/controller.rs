@@ -35,7 +35,15 @@ impl World {
     /// # Errors
     /// When it cannot be started.
     pub fn start_controller(&self) -> Result<()> {
-        let mut command = self.controller_command()?;
+        self.start_controller_of(&binary("spur-ipamd")?)
+    }
+
+    /// As [`World::start_controller`], of another build.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_controller_of(&self, program: &Path) -> Result<()> {
+        let mut command = self.controller_command(program)?;
         command.stdout(Stdio::null());
         let log = self.controller_dir().join("controller.log");
         let controller = Daemon::start("the controller", command, None, &log)?;
@@ -46,8 +54,8 @@ impl World {
     /// How the controller is started, with its configuration and its list of nodes in place.
     ///
     /// # Errors
-    /// When they cannot be written, or the program is not there.
-    pub fn controller_command(&self) -> Result<Command> {
+    /// When they cannot be written.
+    pub fn controller_command(&self, program: &Path) -> Result<Command> {
         let dir = self.controller_dir();
         if !dir.join(NODES).exists() {
             self.list_nodes(&BTreeSet::new())?;
@@ -55,7 +63,7 @@ impl World {
         let config = dir.join(CONFIG);
         std::fs::write(&config, self.controller_config(&dir))
             .context("write the controller's configuration")?;
-        let mut command = Command::new(binary("spur-ipamd")?);
+        let mut command = Command::new(program);
         command
             .args(["controller", "--config"])
             .arg(&config)
@@ -91,6 +99,14 @@ impl World {
     /// When none was started, or its state cannot be read.
     pub fn controller_ended(&self) -> Result<Option<std::process::ExitStatus>> {
         self.controller().as_mut().context("no controller runs")?.ended()
+    }
+
+    /// Stops the controller in order.
+    ///
+    /// # Errors
+    /// When none runs, or it does not end well.
+    pub fn stop_controller(&self) -> Result<()> {
+        self.controller().take().context("no controller runs")?.stop()
     }
 
     /// Ends the controller as a crash would.

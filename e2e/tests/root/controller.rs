@@ -2,8 +2,10 @@
 
 use crate::common::{quick_spec, wait_until};
 use serde_json::Value;
+use spur_e2e::process::binary;
 use spur_e2e::world::{NodeMode, World};
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::Duration;
 
 /// A world with a node and a spare machine, both on the list of a controller that does not run yet.
@@ -28,6 +30,10 @@ impl Controller {
         let names = [world.nodes[0].name.clone(), world.spares[0].name.clone()];
         world.list_nodes(&BTreeSet::from([0])).unwrap();
         Self { world, names }
+    }
+
+    fn command(&self) -> Command {
+        self.world.controller_command(&binary("spur-ipamd").unwrap()).unwrap()
     }
 
     fn state(&self) -> Value {
@@ -78,7 +84,7 @@ impl Controller {
 #[ignore = "needs root"]
 fn the_controller_makes_routes_repairs_what_others_change_and_leaves_theirs_alone() {
     let controller = Controller::new("ctl");
-    let dry = controller.world.controller_command().unwrap().arg("--dry-run").output().unwrap();
+    let dry = controller.command().arg("--dry-run").output().unwrap();
     let plan = String::from_utf8(dry.stdout).unwrap();
     assert!(dry.status.success() && plan.contains("create 10.200.0.0/25"), "{plan}");
     assert_eq!(controller.route("10.200.0.0/25").1, None, "a dry run changes nothing");
@@ -143,7 +149,7 @@ fn a_controller_that_is_killed_goes_on_where_it_was() {
 #[ignore = "needs root"]
 fn a_bad_configuration_of_the_controller_is_refused_with_every_mistake() {
     let controller = Controller::new("ctlbad");
-    let mut command = controller.world.controller_command().unwrap();
+    let mut command = controller.command();
     let config = controller.world.controller_dir().join("controller.yaml");
     std::fs::write(config, "pool: {cidrs: [169.254.0.0/20], nonsense: 1}\n").unwrap();
     let refused = command.output().unwrap();
