@@ -29,6 +29,7 @@ mod settings;
 mod spool;
 mod start;
 mod status;
+mod subnets;
 mod sweep;
 mod tally;
 mod upkeep;

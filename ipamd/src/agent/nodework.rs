@@ -1,14 +1,18 @@
 //! The task that keeps the kernel as wanted. It runs when the pool wants something else, when a link comes or goes, when the VPC's
 //! CIDRs or the configuration change, and every [`REPAIR`] to undo what others did (a flushed table, a deleted rule). Each run compares first, so a run
 //! with nothing to do changes nothing. What became of it goes to the pool as an event, once per change of the answer.
+//!
+//! It waits for the kernel alone. While it cannot be said what the kernel shall be, because EC2 has not told the CIDR of a subnet, what the kernel was is
+//! kept.
 
 use super::granted::Granted;
 use super::kernel::{Converged, Kernel, KernelError};
 use super::status::{Health, NodeStatus};
-use super::wanted::{NodeInputs, kernel_mac, node_wanted, unknown_subnets};
+use super::subnets::Subnets;
+use super::wanted::{NodeInputs, WantedError, kernel_mac, node_wanted, unknown_subnets};
 use crate::chain::chain;
-use ipnet::IpNet;
-use spur_cloud::{Cloud, EniId, SubnetId, SubnetQuery};
+use spur_cloud::{Cloud, EniId};
+use spur_datapath::MacAddr;
 use spur_datapath::node::NodeWanted;
 use spur_ipamd_core::{DatapathWanted, Event};
 use std::collections::BTreeSet;
@@ -20,8 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a rule that somebody deleted may be missing: "within seconds", at the price of a few dumps of small tables.
 const REPAIR: Duration = Duration::from_millis(2500);
-/// Between two questions to EC2 about a subnet that it could not tell us about.
-const SUBNET_RETRY: Duration = Duration::from_secs(15);
 
 /// What the task works with.
 pub(super) struct NodeParts<C, K> {
@@ -48,22 +50,20 @@ struct NodeTask<C, K> {
     links_changed: Arc<Notify>,
     /// What does not come from the pool, and the CIDRs of subnets that were learned here.
     inputs: NodeInputs,
+    /// Learns those.
+    subnets: Subnets<C>,
     /// What the pool was told last.
     told: Option<Told>,
-    /// What was applied last.
-    applied: Option<Applied>,
     /// What the kernel was made like last.
-    kept: Option<NodeWanted>,
-    ask_subnets_at: Instant,
+    kept: Option<Kept>,
 }
 
-/// What was applied. What is changed while all of it stays the same is a repair.
+/// What the kernel was made like. What is changed while all of it stays the same is a repair.
 #[derive(PartialEq)]
-struct Applied {
-    generation: u64,
-    inputs: NodeInputs,
-    /// ENIs whose links were there.
-    ready: BTreeSet<EniId>,
+struct Kept {
+    node: NodeWanted,
+    /// ENIs whose links were there; none after an attempt to make the kernel otherwise, which may have changed it.
+    ready: Option<BTreeSet<MacAddr>>,
 }
 
 /// A generation could not be applied.
@@ -93,15 +93,8 @@ pub(super) fn spawn<C: Cloud, K: Kernel>(parts: NodeParts<C, K>) -> tokio::task:
         tracing::warn!(error = %chain(&error), "links cannot be watched; they are listed every few seconds");
     }
     let inputs = parts.inputs.borrow().clone();
-    let task = NodeTask {
-        parts,
-        links_changed,
-        applied: None,
-        kept: None,
-        inputs,
-        told: None,
-        ask_subnets_at: Instant::now(),
-    };
+    let subnets = Subnets::new(Arc::clone(&parts.cloud));
+    let task = NodeTask { parts, links_changed, inputs, subnets, told: None, kept: None };
     tokio::spawn(task.run())
 }
 
@@ -119,6 +112,7 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
                 changed = wanted.changed() => if changed.is_err() { return },
                 Ok(()) = inputs.changed() => {}
                 Ok(()) = granted.changed() => {}
+                Some(learned) = self.subnets.answer() => self.inputs.subnets.extend(learned),
                 () = self.links_changed.notified() => {}
                 _ = repair.tick() => {}
             }
@@ -138,33 +132,79 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
     }
 
     async fn converge(&mut self, wanted: DatapathWanted) {
-        self.learn_subnets(unknown_subnets(&wanted, &self.inputs)).await;
-        let outcome = match node_wanted(&wanted, &self.inputs) {
-            Ok(node) => {
-                let attempt = node.clone();
-                match self.on_thread(move |kernel| kernel.converge(&attempt)).await {
-                    Ok(converged) => {
-                        self.kept = Some(node);
-                        Ok(converged)
-                    }
-                    Err(message) => {
-                        let repair = self.is_applied(&wanted) || self.has_lost(node).await;
-                        Err(Failed { message, repair })
-                    }
+        self.subnets.ask(unknown_subnets(&wanted, &self.inputs));
+        match node_wanted(&wanted, &self.inputs) {
+            Ok(node) => match self.make(node.clone()).await {
+                Ok(converged) => self.converged(&wanted, &converged),
+                Err(message) => {
+                    let repair = self.has_lost(node).await;
+                    self.failed(wanted.generation, Failed { message, repair });
                 }
-            }
-            Err(error) => Err(Failed { message: chain(&error).to_string(), repair: false }),
-        };
-        match outcome {
-            Ok(converged) => self.converged(&wanted, converged),
-            Err(failed) => self.failed(wanted.generation, failed),
+            },
+            Err(error) => self.keep(wanted.generation, error).await,
         }
+    }
+
+    /// Nobody can say what the kernel shall be: it is kept as it was.
+    async fn keep(&mut self, generation: u64, error: WantedError) {
+        let (message, is_asked) = match (&error, self.subnets.trouble()) {
+            (WantedError::UnknownSubnet(_), None) => (error.to_string(), true),
+            (WantedError::UnknownSubnet(_), Some(why)) => (format!("{error}: {why}"), false),
+            _ => (chain(&error).to_string(), false),
+        };
+        let repaired = match self.kept.as_ref().map(|kept| kept.node.clone()) {
+            Some(node) => self.make(node).await.map(drop),
+            None => {
+                self.not_prepared(false, &message);
+                Ok(())
+            }
+        };
+        match repaired {
+            // Whether it is a failure, EC2's answer says.
+            Ok(()) if is_asked => {}
+            Ok(()) => self.failed(generation, Failed { message, repair: false }),
+            Err(broken) => {
+                self.failed(generation, Failed { message: format!("{broken}; {message}"), repair: true });
+            }
+        }
+    }
+
+    /// One attempt to make the kernel so.
+    async fn make(&mut self, node: NodeWanted) -> Result<Converged, String> {
+        let attempt = node.clone();
+        let converged = self.on_thread(move |kernel| kernel.converge(&attempt)).await?;
+        let kept = Kept { node, ready: Some(converged.ready.clone()) };
+        let repaired = self.kept.as_ref() == Some(&kept);
+        self.kept = Some(kept);
+        for change in &converged.changes {
+            if repaired {
+                tracing::warn!(change, "repaired: the kernel was not as we left it");
+            } else {
+                tracing::info!(change, "kernel changed");
+            }
+        }
+        let repairs = if repaired { converged.changes.len() as u64 } else { 0 };
+        self.publish(|status| {
+            status.primary_mtu_bytes = converged.primary_mtu_bytes;
+            status.repairs += repairs;
+        });
+        if converged.ready.contains(&kernel_mac(self.inputs.primary_mac)) {
+            self.publish(|status| status.health = Health::Sound);
+        } else {
+            self.not_prepared(true, "the primary ENI has no link in this network namespace");
+        }
+        Ok(converged)
     }
 
     /// Whether the kernel has lost something that was there before what failed just now, so that pods that run may suffer. It is not led back to what it was:
     /// the next attempt would change it again, and so on, every few seconds.
-    async fn has_lost(&self, wanted: NodeWanted) -> bool {
-        let Some(kept) = self.kept.clone() else { return false };
+    async fn has_lost(&mut self, wanted: NodeWanted) -> bool {
+        let Some(kept) = &mut self.kept else { return false };
+        if kept.node == wanted {
+            return true;
+        }
+        kept.ready = None;
+        let kept = kept.node.clone();
         self.on_thread(move |kernel| kernel.has_lost(&kept, &wanted)).await.unwrap_or(true)
     }
 
@@ -179,60 +219,13 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
         }
     }
 
-    fn is_applied(&self, wanted: &DatapathWanted) -> bool {
-        let same =
-            |applied: &Applied| (applied.generation, &applied.inputs) == (wanted.generation, &self.inputs);
-        self.applied.as_ref().is_some_and(same)
-    }
-
-    async fn learn_subnets(&mut self, unknown: BTreeSet<SubnetId>) {
-        if unknown.is_empty() || Instant::now() < self.ask_subnets_at {
-            return;
-        }
-        self.ask_subnets_at = Instant::now() + SUBNET_RETRY;
-        match self.parts.cloud.subnets(&SubnetQuery::ByIds(unknown)).await {
-            Ok(subnets) => {
-                let known = subnets.into_iter().filter_map(|subnet| match subnet.cidr {
-                    IpNet::V4(cidr) => Some((subnet.id, cidr)),
-                    IpNet::V6(_) => None,
-                });
-                self.inputs.subnets.extend(known);
-            }
-            Err(error) => tracing::warn!(%error, "the CIDRs of subnets cannot be read; tried again soon"),
-        }
-    }
-
-    fn converged(&mut self, wanted: &DatapathWanted, converged: Converged) {
+    fn converged(&mut self, wanted: &DatapathWanted, converged: &Converged) {
         let ready: BTreeSet<EniId> = wanted
             .enis
             .iter()
             .filter(|eni| converged.ready.contains(&kernel_mac(eni.mac)))
             .map(|eni| eni.eni.clone())
             .collect();
-        let applied =
-            Applied { generation: wanted.generation, inputs: self.inputs.clone(), ready: ready.clone() };
-        let repaired = self.applied.as_ref() == Some(&applied);
-        for change in &converged.changes {
-            if repaired {
-                tracing::warn!(change, "repaired: the kernel was not as we left it");
-            } else {
-                tracing::info!(change, generation = wanted.generation, "kernel changed");
-            }
-        }
-        self.applied = Some(applied);
-        let primary_is_ready = converged.ready.contains(&kernel_mac(self.inputs.primary_mac));
-        let repairs = if repaired { converged.changes.len() as u64 } else { 0 };
-        let now = Instant::now();
-        self.publish(|status| {
-            if primary_is_ready {
-                status.health = Health::Sound;
-            } else {
-                let reason = "the primary ENI has no link in this network namespace".to_owned();
-                status.health.fail(now, true, reason);
-            }
-            status.primary_mtu_bytes = converged.primary_mtu_bytes;
-            status.repairs += repairs;
-        });
         let told = Told { generation: wanted.generation, outcome: Ok(ready.clone()) };
         if self.told.as_ref() != Some(&told) {
             self.told = Some(told);
@@ -251,12 +244,13 @@ impl<C: Cloud, K: Kernel> NodeTask<C, K> {
             self.told = Some(told);
             self.tell(Event::DatapathFailed { generation, message: message.clone() });
         }
+        self.not_prepared(repair, &format!("the kernel could not be prepared: {message}"));
+        self.publish(|status| status.failed_updates += 1);
+    }
+
+    fn not_prepared(&self, repair: bool, reason: &str) {
         let now = Instant::now();
-        let reason = format!("the kernel could not be prepared: {message}");
-        self.publish(|status| {
-            status.health.fail(now, repair, reason);
-            status.failed_updates += 1;
-        });
+        self.publish(|status| status.health.fail(now, repair, reason.to_owned()));
     }
 
     fn publish(&self, change: impl FnOnce(&mut NodeStatus)) {

@@ -4,6 +4,7 @@
 mod bed;
 mod blocks;
 mod collect;
+mod keeper;
 mod metrics;
 mod reaping;
 

@@ -170,4 +170,4 @@ pub(super) const fn kernel_mac(mac: MacAddr) -> spur_datapath::MacAddr {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -67,6 +67,10 @@ pub(super) struct FakeKernel {
 }
 
 impl FakeKernel {
+    pub(super) fn new(cloud: FakeCloud) -> Self {
+        Self { cloud, state: Mutex::default() }
+    }
+
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut KernelState) -> T) -> T {
         act(&mut self.state.lock().unwrap())
     }
@@ -234,7 +238,7 @@ impl Bed {
         // Agents of several tests would want the same port.
         config.metrics_listen = None;
         Self {
-            kernel: Arc::new(FakeKernel { cloud: cloud.clone(), state: Mutex::default() }),
+            kernel: Arc::new(FakeKernel::new(cloud.clone())),
             metadata: FakeMetadata {
                 vpc_cidrs: Arc::new(Mutex::new(identity.primary.vpc_cidrs.clone())),
                 identity,

@@ -22,7 +22,7 @@ fn pool() -> DatapathWanted {
     DatapathWanted { generation: 1, enis }
 }
 
-fn inputs(pool: &str) -> NodeInputs {
+pub(in crate::agent) fn inputs(pool: &str) -> NodeInputs {
     let pool = Config::parse(&format!("pool: {{{pool}}}")).unwrap().pool;
     NodeInputs {
         primary_mac: MacAddr::new([2, 0, 0, 0, 0, 0]),
