@@ -1,12 +1,13 @@
 //! nf_tables over netlink: tables described as data, encoded by our own encoder and put into the kernel in one transaction.
 //!
-//! A [`Table`] is a whole description: counters, sets, chains, rules of typed [`Expr`]. [`Nft::replace`] swaps a table
-//! atomically; [`Nft::update`] changes only what a [`TableDiff`] names; [`Nft::observe`] reads a table back as a [`Shape`], the normal form in
-//! which wanted and actual tables are compared. Every rule carries a comment that ends with a digest of its expressions, so that a rule that
+//! A [`Table`] is a whole description: counters, sets, chains, rules of typed [`Expr`]. [`Nft::replace`] puts one there,
+//! [`Nft::update`] changes only what a [`TableDiff`] names, without a gap for any packet; [`Nft::observe`] reads a table back as a [`Shape`], the normal
+//! form in which wanted and actual tables are compared. Every rule carries a comment that ends with a digest of its expressions, so that a rule that
 //! somebody exchanged is noticed without decoding expressions.
 //!
 //! What is not expressible here is not used by Spur. IPv4 keys only for now; an `ip6` twin of a table is a table of its own.
 
+mod diff;
 mod encode;
 mod expr;
 mod foreign;
@@ -16,14 +17,16 @@ mod table;
 mod wire;
 
 pub use crate::socket::NetlinkError as NftError;
+pub use diff::{OldParts, Parts, SetDiff, Shape, TableDiff};
 pub use expr::{Expr, NameMatch, Ports, Verdict};
 pub use foreign::Masquerader;
 pub use set::{Content, Entry, Set, SetKind};
-pub use table::{Base, Chain, ChainKind, Family, Hook, Policy, Rule, Shape, Table, TableDiff};
+pub use table::{Base, Chain, ChainKind, Family, Hook, Policy, Rule, Table};
 
 use crate::netns::NetNs;
 use crate::socket::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use rustix::thread::{MembarrierCommand, membarrier};
 use std::collections::BTreeMap;
 use wire::Batch;
 
@@ -65,8 +68,8 @@ impl Nft {
         Self { socket, observed: BTreeMap::new() }
     }
 
-    /// Puts the table in place of the one of that name, in one transaction: packets see the old or the new one. Counters
-    /// start at zero.
+    /// Puts the table in place of the one of that name, in one transaction. Counters start at zero. A packet that passes in this moment may find
+    /// neither: a table that is in use is changed by [`Nft::update`].
     ///
     /// # Errors
     /// What the kernel refused; then the old table is still there, whole.
@@ -84,7 +87,6 @@ impl Nft {
         }
         for set in &table.sets {
             batch.add_set(set);
-            batch.add_elements(set);
         }
         for chain in &table.chains {
             batch.add_rules(chain);
@@ -92,39 +94,32 @@ impl Nft {
         batch.commit(&mut self.socket, &format!("replace nft table {}", table.name))
     }
 
-    /// Makes the table in the kernel what is wanted, changing only what differs, in one transaction.
+    /// Makes the table in the kernel what is wanted, changing only what differs, so that every packet that passes meanwhile is treated as before or as
+    /// wanted: in up to three transactions. Who is killed between them leaves a rest for the next comparison.
     ///
     /// # Errors
-    /// What the kernel refused; then nothing has changed.
+    /// What the kernel refused; then nothing was changed by that transaction, and none follows.
     pub fn update(&mut self, table: &Table, diff: &TableDiff) -> Result<(), NftError> {
-        let (new_chains, sets, old_chains) = match diff {
+        let parts = match diff {
             TableDiff::InSync => return Ok(()),
             TableDiff::Replace { .. } => return self.replace(table),
-            TableDiff::Parts { new_chains, sets, old_chains } => (new_chains, sets, old_chains),
+            TableDiff::Parts(parts) => parts,
         };
-        let mut batch = Batch::new(table.family, &table.name);
-        let new_chains = || table.chains.iter().filter(|chain| new_chains.contains(&chain.name));
-        new_chains().for_each(|chain| batch.add_chain(chain));
-        new_chains().for_each(|chain| batch.add_rules(chain));
-        for set in table.sets.iter().filter(|set| sets.contains(&set.name)) {
-            batch.flush_set(&set.name);
-            batch.add_elements(set);
+        self.transact(table, |batch| batch.prepare(table, parts))?;
+        self.transact(table, |batch| batch.change(table, parts))?;
+        if parts.old.is_empty() {
+            return Ok(());
         }
-        for chain in old_chains {
-            batch.delete_chain(chain);
-        }
-        batch.commit(&mut self.socket, &format!("update nft table {}", table.name))
+        // The kernel waits for all readers of what is now old, packets among them. Where it cannot (on machines with processors that are never
+        // interrupted), the time that passes anyway has to do.
+        let _ = membarrier(MembarrierCommand::Global);
+        self.transact(table, |batch| batch.delete(&parts.old))
     }
 
-    /// Replaces the elements of one set, in one transaction.
-    ///
-    /// # Errors
-    /// What the kernel refused; then the set is as before.
-    pub fn set_elements(&mut self, family: Family, table: &str, set: &Set) -> Result<(), NftError> {
-        let mut batch = Batch::new(family, table);
-        batch.flush_set(&set.name);
-        batch.add_elements(set);
-        batch.commit(&mut self.socket, &format!("set the elements of {} in nft table {table}", set.name))
+    fn transact(&mut self, table: &Table, fill: impl FnOnce(&mut Batch<'_>)) -> Result<(), NftError> {
+        let mut batch = Batch::new(table.family, &table.name);
+        fill(&mut batch);
+        batch.commit(&mut self.socket, &format!("update nft table {}", table.name))
     }
 
     /// Deletes a table with all that is in it; no error when there is none.

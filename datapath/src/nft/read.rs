@@ -2,9 +2,10 @@
 //! the wanted one, which is then repaired; they are not errors here.
 
 use super::Counter;
+use super::diff::Shape;
 use super::expr::Verdict;
 use super::set::{Element, SetKind, entries_of};
-use super::table::{Base, ChainKind, Family, Hook, Policy, Shape};
+use super::table::{Base, ChainKind, Family, Hook, Policy};
 use super::wire::{header, hook_number, kind, kind_name, policy_number};
 use crate::codec::{Attributes, F_DUMP, Message, Received, be32, be64, text};
 use crate::socket::{Ask, NetlinkError, Socket};

@@ -79,7 +79,7 @@ impl Content {
         SetKind { key_type, key_bytes, interval, verdicts }
     }
 
-    /// The elements in normal form: sorted, without overlap, adjacent ranges with the same verdict joined.
+    /// The elements in normal form: sorted, without overlap, adjacent ranges without verdicts joined.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         match self {
@@ -180,7 +180,7 @@ fn close(open: &mut Vec<(u64, Option<Verdict>)>, until: u64, at: &mut u64, joine
     }
 }
 
-/// Half-open ranges in ascending order; adjacent ones with the same verdict become one.
+/// Half-open ranges in ascending order. Adjacent ones become one, but not in a map: there, an element that comes or goes leaves its neighbours alone.
 #[derive(Default)]
 struct Joined(Vec<(u64, u64, Option<Verdict>)>);
 
@@ -190,7 +190,7 @@ impl Joined {
             return;
         }
         match self.0.last_mut() {
-            Some(last) if last.1 == first && last.2 == *verdict => last.1 = end,
+            Some(last) if last.1 == first && last.2.is_none() && verdict.is_none() => last.1 = end,
             _ => self.0.push((first, end, verdict.clone())),
         }
     }
@@ -222,29 +222,21 @@ pub(super) fn elements(entries: &[Entry], interval: bool) -> Vec<Element> {
     elements
 }
 
-/// The entries that received elements say, in normal form.
-pub(super) fn entries_of(mut elements: Vec<Element>, interval: bool) -> Vec<Entry> {
-    if !interval {
-        return exact(elements.into_iter().map(|element| (element.key, element.verdict)));
-    }
+/// The entries that received elements say; none when they are not those of any ranges, because one end is missing or another range begins in between.
+pub(super) fn entries_of(mut received: Vec<Element>, interval: bool) -> Option<Vec<Entry>> {
+    // Ends nothing: nft begins a set with it.
+    received.retain(|element| !element.is_end || element.key.iter().any(|byte| *byte != 0));
     // At the same key the end of one range comes before the start of the next.
-    elements.sort_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)));
-    let mut entries = Vec::new();
-    let mut close = |(first, verdict): (Vec<u8>, Option<Verdict>), last: Vec<u8>| {
-        if first <= last {
-            join(&mut entries, Entry { first, last, verdict });
-        }
+    received.sort_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)));
+    let entry = |(at, element): (usize, &Element)| {
+        let last = match received.get(at + 1) {
+            _ if !interval => Some(element.key.clone()),
+            Some(next) => before(&next.key),
+            None => Some(vec![u8::MAX; element.key.len()]),
+        };
+        Some(Entry { first: element.key.clone(), last: last?, verdict: element.verdict.clone() })
     };
-    let mut open: Option<(Vec<u8>, Option<Verdict>)> = None;
-    for element in elements {
-        if let (Some(open), Some(last)) = (open.take(), before(&element.key)) {
-            close(open, last);
-        }
-        open = (!element.is_end).then_some((element.key, element.verdict));
-    }
-    if let Some(open) = open {
-        let last = vec![u8::MAX; open.0.len()];
-        close(open, last);
-    }
-    entries
+    let starts = received.iter().enumerate().filter(|(_, element)| !element.is_end);
+    let entries: Vec<_> = starts.map(entry).collect::<Option<_>>()?;
+    (elements(&entries, interval) == received).then_some(entries)
 }

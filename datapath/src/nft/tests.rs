@@ -1,6 +1,6 @@
 //! Sets in normal form: aggregation, nesting, the top of the address space, and the way to elements and back.
 
-use super::set::{elements, entries_of};
+use super::set::{Element, elements, entries_of};
 use super::*;
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
@@ -41,7 +41,8 @@ fn in_a_map_the_longer_prefix_wins() {
     let expected = [
         "10.0.0.0-10.0.0.3 Goto(\"a\")",
         "10.0.0.4-10.0.0.7 Goto(\"b\")",
-        "10.0.0.8-10.0.0.16 Goto(\"a\")",
+        "10.0.0.8-10.0.0.15 Goto(\"a\")",
+        "10.0.0.16-10.0.0.16 Goto(\"a\")",
         "10.0.0.17-10.0.0.17 Goto(\"b\")",
     ];
     assert_eq!(shown(&content.entries()), expected);
@@ -98,7 +99,7 @@ fn elements_read_back_in_any_order_give_the_same_entries() {
         }
         let mut sent = elements(&entries, true);
         sent.reverse();
-        assert_eq!(entries_of(sent, true), entries);
+        assert_eq!(entries_of(sent, true), Some(entries));
     }
 }
 
@@ -126,6 +127,89 @@ fn ipv6_prefixes_become_ranges_that_read_back_the_same() {
         let mut elements = elements(&entries, true);
         assert_eq!((entries.len(), elements.len()), (ranges, sent), "{prefixes:?}");
         elements.reverse();
-        assert_eq!(entries_of(elements, true), entries, "{prefixes:?}");
+        assert_eq!(entries_of(elements, true), Some(entries), "{prefixes:?}");
     }
+}
+
+#[test]
+fn elements_that_are_no_ranges_are_told_from_those_that_are() {
+    let element = |last: u8, is_end| Element { key: vec![10, 0, 0, last], is_end, verdict: None };
+    let read = |elements: &[Element]| entries_of(elements.to_vec(), true).map(|entries| shown(&entries));
+    let two = [element(1, false), element(3, true), element(3, false), element(5, true)];
+    assert_eq!(read(&two).unwrap(), ["10.0.0.1-10.0.0.2", "10.0.0.3-10.0.0.4"], "as they are, not joined");
+    let zero = Element { key: vec![0; 4], is_end: true, verdict: None };
+    assert_eq!(read(&[&[zero], &two[..]].concat()), read(&two), "nft begins a set so");
+    assert_eq!(read(&two[..3]).unwrap()[1], "10.0.0.3-255.255.255.255");
+    for broken in [
+        &two[1..],
+        &[two[0].clone(), two[2].clone(), two[3].clone()],
+        &[two[0].clone(), two[1].clone(), two[3].clone()],
+    ] {
+        assert_eq!(read(broken), None, "{broken:?}");
+    }
+}
+
+fn table(sets: &[(&str, &[&str])], chains: &[(&str, bool, &str)]) -> Table {
+    let base = Base { kind: ChainKind::Filter, hook: Hook::Prerouting, priority: 0, policy: Policy::Accept };
+    Table {
+        family: Family::Ip,
+        name: "t".into(),
+        counters: Vec::new(),
+        sets: sets
+            .iter()
+            .map(|(name, prefixes)| Set { name: (*name).into(), content: Content::Prefixes(nets(prefixes)) })
+            .collect(),
+        chains: chains
+            .iter()
+            .map(|(name, is_base, set)| Chain {
+                name: (*name).into(),
+                base: is_base.then_some(base),
+                rules: vec![Rule::new("test", vec![Expr::SourceIn((*set).into())])],
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn a_table_that_packets_pass_is_changed_in_its_parts_and_never_taken_away() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let old = table(
+        &[("kept", &["10.0.0.1/32", "10.0.0.5/32"]), ("old", &["10.9.0.0/16"])],
+        &[("pre", true, "old"), ("gone", true, "old"), ("leaf", false, "kept")],
+    );
+    let new = table(
+        &[("kept", &["10.0.0.1/32", "10.0.0.7/32"]), ("new", &["10.8.0.0/16"])],
+        &[("pre", true, "new"), ("post", true, "kept"), ("leaf2", false, "kept")],
+    );
+    let TableDiff::Parts(parts) = new.diff(Some(&old.shape())) else { panic!("replaced") };
+    let entries = |prefixes: &[&str]| Content::Prefixes(nets(prefixes)).entries();
+    let expected = Parts {
+        new_counters: vec![],
+        new_sets: names(&["new"]),
+        new_chains: names(&["leaf2"]),
+        new_bases: names(&["post"]),
+        other_rules: names(&["pre"]),
+        elements: vec![SetDiff {
+            name: "kept".into(),
+            gone: Some(entries(&["10.0.0.5/32"])),
+            new: entries(&["10.0.0.7/32"]),
+        }],
+        old: OldParts { chains: names(&["gone", "leaf"]), sets: names(&["old"]), counters: vec![] },
+    };
+    assert_eq!(parts, expected);
+    assert_eq!(
+        parts.to_string(),
+        "new sets: new; new chains: leaf2, post; chains with other rules: pre; changed sets: kept; \
+         old chains: gone, leaf; old sets: old"
+    );
+    assert_eq!(new.diff(Some(&new.shape())), TableDiff::InSync);
+}
+
+#[test]
+fn a_set_whose_elements_are_no_ranges_is_written_anew() {
+    let wanted = table(&[("set", &["10.0.0.1/32"])], &[]);
+    let mut odd = wanted.shape();
+    odd.sets.get_mut("set").unwrap().1 = None;
+    let TableDiff::Parts(parts) = wanted.diff(Some(&odd)) else { panic!("replaced") };
+    assert_eq!((&parts.elements[0].gone, parts.elements[0].new.len()), (&None, 1));
 }

@@ -1,8 +1,9 @@
 //! A transaction: messages between a batch's begin and end, applied by the kernel all or none.
 
+use super::diff::{OldParts, Parts, SetDiff};
 use super::expr::Verdict;
-use super::set::{Element, Set, SetKind, TYPE_IFNAME, elements};
-use super::table::{Base, Chain, ChainKind, Family, Hook, Policy};
+use super::set::{Element, Entry, Set, SetKind, TYPE_IFNAME, elements};
+use super::table::{Base, Chain, ChainKind, Family, Hook, Policy, Table};
 use crate::codec::{F_APPEND, F_CREATE, Message};
 use crate::socket::{NetlinkError, Socket};
 
@@ -17,9 +18,11 @@ const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
+const DELSET: u16 = 11;
 const NEWSETELEM: u16 = 12;
 const DELSETELEM: u16 = 14;
 const NEWOBJ: u16 = 18;
+const DELOBJ: u16 = 20;
 /// Elements per message: an attribute holds 64 KiB, an element with a verdict about 80 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 400;
 
@@ -69,6 +72,40 @@ impl<'a> Batch<'a> {
         self.names.push(name);
     }
 
+    /// Adds the parts that no packet comes to before others lead to them.
+    pub(super) fn prepare(&mut self, table: &Table, parts: &Parts) {
+        let chains = || table.chains.iter().filter(|chain| parts.new_chains.contains(&chain.name));
+        parts.new_counters.iter().for_each(|counter| self.add_counter(counter));
+        chains().for_each(|chain| self.add_chain(chain));
+        table.sets.iter().filter(|set| parts.new_sets.contains(&set.name)).for_each(|set| self.add_set(set));
+        chains().for_each(|chain| self.add_rules(chain));
+    }
+
+    /// Makes those parts what is wanted that packets come to.
+    pub(super) fn change(&mut self, table: &Table, parts: &Parts) {
+        for diff in &parts.elements {
+            if let Some(set) = table.sets.iter().find(|set| set.name == diff.name) {
+                self.change_set(set.content.kind(), diff);
+            }
+        }
+        for chain in table.chains.iter().filter(|chain| parts.new_bases.contains(&chain.name)) {
+            self.add_chain(chain);
+            self.add_rules(chain);
+        }
+        for chain in table.chains.iter().filter(|chain| parts.other_rules.contains(&chain.name)) {
+            self.flush_chain(&chain.name);
+            self.add_rules(chain);
+        }
+    }
+
+    /// Deletes parts that only each other lead to.
+    pub(super) fn delete(&mut self, old: &OldParts) {
+        old.chains.iter().for_each(|name| self.flush_chain(name));
+        old.sets.iter().for_each(|name| self.delete_set(name));
+        old.chains.iter().for_each(|name| self.delete_chain(name));
+        old.counters.iter().for_each(|name| self.delete_counter(name));
+    }
+
     pub(super) fn add_table(&mut self) {
         self.push("add table".into(), NEWTABLE, F_CREATE, |table| {
             table.put_be32(2, 0);
@@ -94,11 +131,20 @@ impl<'a> Batch<'a> {
         });
     }
 
-    /// Flushes a chain and deletes it.
-    pub(super) fn delete_chain(&mut self, name: &str) {
+    fn delete_counter(&mut self, name: &str) {
+        self.push(format!("delete counter {name}"), DELOBJ, 0, |object| {
+            object.put_str(2, name).put_be32(3, OBJECT_COUNTER);
+        });
+    }
+
+    /// Deletes all rules of a chain.
+    fn flush_chain(&mut self, name: &str) {
         self.push(format!("flush chain {name}"), DELRULE, 0, |message| {
             message.put_str(2, name);
         });
+    }
+
+    fn delete_chain(&mut self, name: &str) {
         self.push(format!("delete chain {name}"), DELCHAIN, 0, |message| {
             message.put_str(3, name);
         });
@@ -118,6 +164,7 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Adds a set with its elements.
     pub(super) fn add_set(&mut self, set: &Set) {
         let kind = set.content.kind();
         // Sets of one transaction are told apart by an id of the sender's.
@@ -136,20 +183,31 @@ impl<'a> Batch<'a> {
                 .put_be32(10, id);
             message.put(13, &byte_order(kind));
         });
+        self.put_elements(NEWSETELEM, &set.name, kind, &set.content.entries());
     }
 
-    /// Deletes all elements of a set.
-    pub(super) fn flush_set(&mut self, name: &str) {
-        self.push(format!("flush set {name}"), DELSETELEM, 0, |message| {
+    fn delete_set(&mut self, name: &str) {
+        self.push(format!("delete set {name}"), DELSET, 0, |message| {
             message.put_str(2, name);
         });
     }
 
-    pub(super) fn add_elements(&mut self, set: &Set) {
-        let all = elements(&set.content.entries(), set.content.kind().interval);
-        for part in all.chunks(ELEMENTS_PER_MESSAGE) {
-            self.push(format!("add elements to set {}", set.name), NEWSETELEM, F_CREATE, |message| {
-                message.put_str(2, &set.name).nest(3, |list| {
+    fn change_set(&mut self, kind: SetKind, diff: &SetDiff) {
+        match &diff.gone {
+            Some(gone) => self.put_elements(DELSETELEM, &diff.name, kind, gone),
+            // All of them.
+            None => self.push(format!("flush set {}", diff.name), DELSETELEM, 0, |message| {
+                message.put_str(2, &diff.name);
+            }),
+        }
+        self.put_elements(NEWSETELEM, &diff.name, kind, &diff.new);
+    }
+
+    fn put_elements(&mut self, message: u16, set: &str, kind: SetKind, entries: &[Entry]) {
+        let (verb, flags) = if message == NEWSETELEM { ("add", F_CREATE) } else { ("delete", 0) };
+        for part in elements(entries, kind.interval).chunks(ELEMENTS_PER_MESSAGE) {
+            self.push(format!("{verb} elements of set {set}"), message, flags, |message| {
+                message.put_str(2, set).nest(3, |list| {
                     for element in part {
                         list.nest(1, |message| put_element(message, element));
                     }
@@ -158,7 +216,11 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Has the kernel do it all; there is nothing to do in a transaction without messages.
     pub(super) fn commit(mut self, socket: &mut Socket, what: &str) -> Result<(), NetlinkError> {
+        if self.messages.len() == 1 {
+            return Ok(());
+        }
         if let Some(last) = self.messages.last_mut() {
             last.acknowledge();
         }

@@ -44,7 +44,7 @@ pub enum Action {
     AddRule(RuleSpec),
     /// Remove a rule.
     RemoveRule(RuleSpec),
-    /// Replace the nft table, or change what differs in it.
+    /// Change what differs in the nft table, or put a new one there.
     UpdateTable {
         /// The table as wanted.
         table: Box<Table>,
@@ -280,14 +280,7 @@ impl NodePlan {
         let reason = match &diff {
             TableDiff::InSync => return,
             TableDiff::Replace { why } => why.clone(),
-            TableDiff::Parts { new_chains, sets, old_chains } => {
-                let count = [("new chains", new_chains), ("changed sets", sets), ("old chains", old_chains)];
-                let parts = count.iter().filter(|(_, names)| !names.is_empty());
-                parts
-                    .map(|(what, names)| format!("{what}: {}", names.join(", ")))
-                    .collect::<Vec<_>>()
-                    .join("; ")
-            }
+            TableDiff::Parts(parts) => parts.to_string(),
         };
         self.push(Action::UpdateTable { table: Box::new(table), diff }, reason);
     }

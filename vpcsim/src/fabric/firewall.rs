@@ -1,6 +1,6 @@
 //! What was dropped and why: the fabric's nft table in the kernel, and its counters. What it drops is in `rules`.
 //!
-//! New counters mean a new table, which starts at zero, so what the old one counted is added up here.
+//! Counters of ENIs that are detached go with them, so what they counted is added up here.
 
 mod rules;
 
@@ -25,7 +25,7 @@ pub struct DropCount {
     pub bytes: u64,
 }
 
-/// The table in the kernel and what its predecessors counted.
+/// The table in the kernel, and what counters counted that are no longer in it.
 #[derive(Debug)]
 pub(crate) struct Firewall {
     nft: Nft,
@@ -47,7 +47,7 @@ impl Firewall {
         Ok(firewall)
     }
 
-    /// Guards exactly these ports, in one transaction. Their netdevs need not exist yet. `numbers` has the route tables'.
+    /// Guards exactly these ports. Their netdevs need not exist yet. `numbers` has the route tables'.
     pub(crate) fn guard(
         &mut self,
         picture: &Picture,
@@ -57,6 +57,11 @@ impl Firewall {
         let diff = wanted.diff(self.current.as_ref().map(Table::shape).as_ref());
         let counted = match &diff {
             TableDiff::Replace { .. } => self.read()?,
+            TableDiff::Parts(parts) if !parts.old.counters.is_empty() => {
+                let mut counted = self.read()?;
+                counted.retain(|name, _| parts.old.counters.contains(name));
+                counted
+            }
             _ => BTreeMap::new(),
         };
         self.nft.update(&wanted, &diff).map_err(FabricError::Firewall)?;
