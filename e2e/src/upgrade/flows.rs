@@ -50,18 +50,35 @@ impl Stage<'_> {
     /// # Errors
     /// With the flows that do not.
     pub fn flows_go_on(&self) -> Result<()> {
+        self.await_probes()?;
+        let excused = self.excused.iter().copied().chain(std::iter::repeat(0));
+        let lost = self.flows.iter().zip(excused).filter(|(flow, excused)| flow.seen().lost > *excused);
+        let names: Vec<_> = lost.map(|(flow, _)| &flow.name).collect();
+        ensure!(names.is_empty(), "probes were lost of {names:?}");
+        Ok(())
+    }
+
+    /// What was lost up to now does not count: whoever changed the node was no agent.
+    ///
+    /// # Errors
+    /// When a flow broke.
+    pub fn excuse_losses(&mut self) -> Result<()> {
+        self.await_probes()?;
+        self.excused = self.flows.iter().map(|flow| flow.seen().lost).collect();
+        Ok(())
+    }
+
+    /// Until each flow has sent a few more probes: then those before are answered or lost.
+    fn await_probes(&self) -> Result<()> {
         let sent = || self.flows.iter().map(|flow| flow.seen().sent);
         let before: Vec<_> = sent().collect();
         let deadline = Instant::now() + PATIENCE;
         while sent().zip(&before).any(|(now, before)| now < before + 3) {
-            let complaints: Vec<_> = self.flows.iter().filter_map(Flow::complaint).collect();
-            ensure!(complaints.is_empty(), "{}", complaints.join("; "));
+            let broken = self.flows.iter().find_map(|flow| Some((&flow.name, flow.seen().broken?)));
+            ensure!(broken.is_none(), "a flow broke: {broken:?}");
             ensure!(Instant::now() < deadline, "a flow hangs");
             std::thread::sleep(Duration::from_millis(10));
         }
-        let lost: Vec<_> =
-            self.flows.iter().filter(|flow| flow.seen().lost > 0).map(|flow| &flow.name).collect();
-        ensure!(lost.is_empty(), "probes were lost of {lost:?}");
         Ok(())
     }
 

@@ -48,6 +48,8 @@ pub struct Stage<'w> {
     /// What ADD printed, by container.
     results: BTreeMap<String, Value>,
     pub(super) flows: Vec<Flow>,
+    /// What flows lost that nobody is to blame for, in their order.
+    pub(super) excused: Vec<u64>,
     /// The number of the next pod.
     next: u32,
     /// What the controller must leave alone, if there is one.
@@ -67,6 +69,7 @@ impl<'w> Stage<'w> {
             pods: Vec::new(),
             results: BTreeMap::new(),
             flows: Vec::new(),
+            excused: Vec::new(),
             next: 1,
             granted: None,
             listed: BTreeSet::new(),

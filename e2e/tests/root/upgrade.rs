@@ -112,16 +112,18 @@ fn a_node_as_an_earlier_version_left_it_is_taken_over_and_no_flow_notices() {
         if store == "lost" {
             fs::write(node.dir().join("state/agent.redb"), "").unwrap();
         }
-        // Those of the round before live on as well.
+        // Those of the round before live on as well. The table was replaced as a whole, between whose two states a packet may fall.
+        stage.excuse_losses().unwrap();
         stage.open_flows().unwrap();
         stage.flows_go_on().unwrap();
         let changes = transactions(node, || stage.start_agent(0, &build).unwrap());
         stage.flows_go_on().unwrap();
         stage.pods_keep_addresses().unwrap();
-        let replaced: Vec<_> =
-            changes.iter().filter(|one| one.iter().any(|line| line == "delete table ip spur")).collect();
-        assert_eq!(replaced.len(), 1, "{changes:#?}");
-        assert!(replaced[0].iter().any(|line| line.contains("chain ip spur route")), "{replaced:#?}");
+        // A table that packets pass is never taken away, and what is old goes after what is new is there.
+        let first = |what: &str| changes.iter().position(|one| one.iter().any(|line| line.starts_with(what)));
+        assert_eq!(first("delete table ip spur"), None, "{changes:#?}");
+        let (new, old) = (first("add chain ip spur route"), first("delete chain ip spur prerouting"));
+        assert!(new.is_some() && new < old, "{changes:#?}");
         let now = Snapshot::take(&node.netns, false).unwrap();
         assert_eq!(current.difference(&now), Vec::<String>::new(), "the store was {store}");
         stage.check_all().unwrap();
