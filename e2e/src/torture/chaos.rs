@@ -1,7 +1,9 @@
-//! What happens to a node beside its runtime's work: its agent is killed and comes back, GC runs, an ENI without pods vanishes.
+//! What happens to a node beside its runtime's work: its agent is killed and comes back, GC runs, an ENI without pods vanishes. And to the cloud: its
+//! faults, and the end of a machine.
 
 use super::dice::Dice;
 use super::stage::{Stage, Tally};
+use super::tables;
 use crate::runtime::Pod;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -42,19 +44,21 @@ pub fn kill(stage: &Stage<'_>, node: usize) -> Result<()> {
     Ok(())
 }
 
-/// Runs GC on some node, and lets an ENI vanish if the plan says so, at times of the round.
+/// Runs GC on some node, and lets an ENI vanish and a machine end if the plan says so, at times of the round.
 ///
 /// # Errors
 /// When the harness itself fails.
 pub fn disturb(stage: &Stage<'_>) -> Result<()> {
     let mut dice = Dice::of(stage.seed, &[stage.round, 200]);
     stage.world.set_faults(&stage.plan.faults).context("set the round's faults")?;
-    let mut vanish = stage.plan.vanish;
+    let (mut vanish, mut ends) = (stage.plan.vanish, stage.plan.ends);
     while !stage.over.load(Ordering::Relaxed) {
         stage.sleep(dice.millis(300, 1500));
         let node = dice.below(stage.sites.len());
         if vanish && dice.chance(50) {
             vanish = !let_vanish(stage, node, &mut dice)?;
+        } else if ends && dice.chance(50) {
+            ends = !tables::let_end(stage, &mut dice)?;
         } else if dice.chance(40) {
             collect(stage, node)?;
         }
@@ -100,9 +104,7 @@ fn let_vanish(stage: &Stage<'_>, node: usize, dice: &mut Dice) -> Result<bool> {
         return Ok(false);
     }
     let eni = free[dice.below(free.len())].id.clone();
-    let mut faults = stage.plan.faults.clone();
-    faults.push(json!({"kind": "vanish", "name": "vanish", "eni": eni}));
-    stage.world.set_faults(&faults)?;
+    strike(stage, json!({"kind": "vanish", "name": "vanish", "eni": eni}))?;
     stage.note(&format!("node {node}: {eni} vanishes"));
     let deadline = Instant::now() + Duration::from_secs(10);
     while stage.world.cloud()?.nodes.get(name).is_some_and(|enis| enis.iter().any(|other| other.id == eni)) {
@@ -115,6 +117,16 @@ fn let_vanish(stage: &Stage<'_>, node: usize, dice: &mut Dice) -> Result<bool> {
     std::thread::sleep(SIGHT);
     Tally::count(&stage.tally.vanished);
     Ok(true)
+}
+
+/// Lets one more fault strike, beside the round's.
+///
+/// # Errors
+/// When vpcsim does not take it.
+pub fn strike(stage: &Stage<'_>, fault: Value) -> Result<()> {
+    let mut faults = stage.plan.faults.clone();
+    faults.push(fault);
+    stage.world.set_faults(&faults)
 }
 
 /// A node that has no agent just now loses some addresses of a secondary ENI, if it has any there. Tells whether it did.

@@ -27,6 +27,8 @@ pub struct RoundPlan {
     pub vanish: bool,
     /// So many addresses does each node lose while it has no agent, at the end; pods' among them.
     pub lost: usize,
+    /// Whether a machine on the controller's list ends.
+    pub ends: bool,
 }
 
 /// The most that a worker aims at: with three workers and an anchor or two that is all an m5.large has.
@@ -55,6 +57,7 @@ impl RoundPlan {
             faults,
             vanish: dice.chance(40) && !stuck,
             lost: if dice.chance(30) { 1 + dice.below(3) } else { 0 },
+            ends: dice.chance(30) && !stuck,
         }
     }
 }

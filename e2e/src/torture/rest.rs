@@ -55,7 +55,7 @@ fn live(pod: &Pod) -> Result<Live> {
 pub fn settle(stage: &Stage<'_>, anchors: &[(usize, Pod)], crews: &[Vec<Crew>]) -> Result<()> {
     let begin = Instant::now();
     if stage.world.has_controller() {
-        tables::restart(stage, Duration::ZERO)?;
+        tables::settle(stage)?;
     }
     let census = Census::take(anchors, crews)?;
     // Fresh agents: what those before them had learnt to wait for is no matter here.

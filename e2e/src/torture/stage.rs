@@ -33,6 +33,7 @@ pub struct Stage<'a> {
     /// The round's churn is over.
     pub over: AtomicBool,
     listed: Mutex<BTreeSet<usize>>,
+    ended: Mutex<BTreeSet<usize>>,
     begin: Instant,
     journal: Mutex<Journal>,
     wrong: Mutex<Vec<String>>,
@@ -70,6 +71,8 @@ pub struct Tally {
     pub controller_kills: AtomicU64,
     /// Lists that the controller was given.
     pub lists: AtomicU64,
+    /// Machines that ended.
+    pub ended: AtomicU64,
     /// ENIs that vanished.
     pub vanished: AtomicU64,
     /// Nodes that lost addresses.
@@ -101,6 +104,7 @@ impl<'a> Stage<'a> {
             tally: Tally::default(),
             over: AtomicBool::new(false),
             listed: Mutex::default(),
+            ended: Mutex::default(),
             begin: Instant::now(),
             journal: Mutex::new(Journal { tail: VecDeque::new(), file }),
             wrong: Mutex::default(),
@@ -110,6 +114,11 @@ impl<'a> Stage<'a> {
     /// Spare machines on the controller's list.
     pub fn listed(&self) -> MutexGuard<'_, BTreeSet<usize>> {
         lock(&self.listed)
+    }
+
+    /// Spare machines that have ended.
+    pub fn ended(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        lock(&self.ended)
     }
 
     /// Sleeps, but not beyond the end of the churn.
@@ -190,12 +199,13 @@ impl std::fmt::Display for Tally {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
-            "{} kills ({} of agents, {} of plugins, {} of controllers); {} lists of nodes; {} ADDs, {} refused; {} DELs; {} CHECKs; {} GCs; {} ENIs vanished; addresses lost {} times; {} pods forgotten",
+            "{} kills ({} of agents, {} of plugins, {} of controllers); {} lists of nodes; {} machines ended; {} ADDs, {} refused; {} DELs; {} CHECKs; {} GCs; {} ENIs vanished; addresses lost {} times; {} pods forgotten",
             self.kills(),
             of(&self.agent_kills),
             of(&self.plugin_kills),
             of(&self.controller_kills),
             of(&self.lists),
+            of(&self.ended),
             of(&self.adds),
             of(&self.refused),
             of(&self.dels),

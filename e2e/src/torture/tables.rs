@@ -1,22 +1,26 @@
-//! What happens to the controller: it is killed and comes back, while machines join its list and leave it, so that there are routes to make and to
-//! remove. At the end of a round every table must lead each listed node's one block to that node, and nothing else.
+//! What happens to the controller: it is killed and comes back, while machines join its list and leave it, or end, so that there are routes to make and
+//! to remove. At the end of a round every table must lead each listed node's one block to that node, and nothing else.
 
+use super::chaos::strike;
 use super::dice::Dice;
 use super::stage::{Stage, Tally};
 use super::verdict::{self, Target};
 use crate::cloud::CloudView;
 use crate::routes::{Route, RouteTables};
 use crate::world::{MANAGED_TABLES, NodeMode, POD_CIDR, World};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Machines that join and leave.
-pub const SPARES: u32 = 3;
+pub const SPARES: u32 = 6;
+
+/// So many of them do not end.
+const LASTING: usize = 3;
 
 /// Kills the controller again and again until the round's churn is over. A controller runs at the end.
 ///
@@ -55,13 +59,60 @@ pub fn change_list(stage: &Stage<'_>) -> Result<()> {
     let mut dice = Dice::of(stage.seed, &[stage.round, 400]);
     while !stage.over.load(Ordering::Relaxed) {
         stage.sleep(dice.millis(200, 1500));
-        let listed: BTreeSet<usize> = (0..stage.world.spares.len()).filter(|_| dice.chance(50)).collect();
-        stage.world.list_nodes(&listed)?;
-        stage.note(&format!("listed beside the nodes: {listed:?}"));
-        Tally::count(&stage.tally.lists);
-        *stage.listed() = listed;
+        // Those that ended, too: whoever writes the list may not know yet.
+        list(stage, (0..stage.world.spares.len()).filter(|_| dice.chance(50)).collect())?;
     }
     Ok(())
+}
+
+fn list(stage: &Stage<'_>, spares: BTreeSet<usize>) -> Result<()> {
+    stage.world.list_nodes(&spares)?;
+    stage.note(&format!("listed beside the nodes: {spares:?}"));
+    Tally::count(&stage.tally.lists);
+    *stage.listed() = spares;
+    Ok(())
+}
+
+/// Lets a listed machine end that has routes, which lead nowhere from then on; false if there is none to end.
+///
+/// # Errors
+/// When it does not end.
+pub fn let_end(stage: &Stage<'_>, dice: &mut Dice) -> Result<bool> {
+    let (world, listed) = (stage.world, stage.listed().clone());
+    if stage.ended().len() + LASTING >= world.spares.len() {
+        return Ok(false);
+    }
+    let (cloud, routes) = (world.cloud()?, pods(&world.routes()?, MANAGED_TABLES[0]));
+    let is_led_to = |spare: &usize| {
+        let eni = primary(&cloud, &world.spares[*spare].name);
+        eni.is_ok_and(|eni| routes.iter().any(|route| route.target == eni))
+    };
+    let mortal: Vec<usize> = listed.into_iter().filter(is_led_to).collect();
+    if mortal.is_empty() {
+        return Ok(false);
+    }
+    let spare = mortal[dice.below(mortal.len())];
+    let name = &world.spares[spare].name;
+    strike(stage, json!({"kind": "terminate", "name": "terminate", "node": name}))?;
+    stage.note(&format!("{name} ends"));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while world.cloud()?.nodes.contains_key(name) {
+        ensure!(Instant::now() < deadline, "{name} does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Tally::count(&stage.tally.ended);
+    stage.ended().insert(spare);
+    Ok(true)
+}
+
+/// Machines that ended leave the list, as their nodes leave a cluster, and a fresh controller starts.
+///
+/// # Errors
+/// As [`restart`], or when the list cannot be written.
+pub fn settle(stage: &Stage<'_>) -> Result<()> {
+    let lasting = &*stage.listed() - &*stage.ended();
+    list(stage, lasting)?;
+    restart(stage, Duration::ZERO)
 }
 
 /// What is not yet as the list wants it, which names these spare machines beside the nodes.
