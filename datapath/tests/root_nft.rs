@@ -182,6 +182,8 @@ fn what_others_did_to_the_table_is_noticed_and_repaired() {
         "flush chain ip t pre",
         "add rule ip t leaf drop",
         "insert rule ip t post accept",
+        "add rule ip t leaf ip saddr { 10.0.0.1, 10.0.0.7 } drop",
+        "add chain ip t plain && add rule ip t plain ip daddr { 10.0.0.1, 10.0.0.7 } goto leaf",
         "delete element ip t prefixes { 224.0.0.0/4 }",
         "add element ip t eni_of { 10.0.9.9 : drop }",
         "add chain ip t mine { type filter hook input priority 0 ; }",

@@ -6,7 +6,7 @@ use super::diff::Shape;
 use super::expr::Verdict;
 use super::set::{Element, SetKind, entries_of};
 use super::table::{Base, ChainKind, Family, Hook, Policy};
-use super::wire::{header, hook_number, kind, kind_name, policy_number};
+use super::wire::{SET_FLAG_INTERVAL, SET_FLAG_MAP, header, hook_number, kind, kind_name, policy_number};
 use crate::codec::{Attributes, F_DUMP, Message, Received, be32, be64, text};
 use crate::socket::{Ask, NetlinkError, Socket};
 use rustix::io::Errno;
@@ -19,6 +19,7 @@ const GETSET: u16 = 10;
 const GETSETELEM: u16 = 13;
 const GETOBJ: u16 = 19;
 const GETGEN: u16 = 16;
+const SET_FLAG_ANONYMOUS: u32 = 1;
 /// Length of `nfgenmsg`.
 const HEADER: usize = 4;
 /// Number of the attribute that holds the table's name, in every kind of object.
@@ -89,11 +90,15 @@ pub(super) fn shape(socket: &mut Socket, family: Family, table: &str) -> Result<
         let attributes = attributes(&received);
         let name = attributes.find(2).map(text).unwrap_or_default();
         let flags = number(attributes, 3).unwrap_or_default();
+        // Part of the one rule that asks it, and goes with that: `{ tcp, udp }`.
+        if flags & SET_FLAG_ANONYMOUS != 0 {
+            continue;
+        }
         let kind = SetKind {
             key_type: number(attributes, 4).unwrap_or_default(),
             key_bytes: number(attributes, 5).unwrap_or_default(),
-            interval: flags & 4 != 0,
-            verdicts: flags & 8 != 0,
+            interval: flags & SET_FLAG_INTERVAL != 0,
+            verdicts: flags & SET_FLAG_MAP != 0,
         };
         let elements = elements(&mut reader, &name)?;
         shape.sets.insert(name, (kind, entries_of(elements, kind.interval)));

@@ -26,8 +26,8 @@ const DELOBJ: u16 = 20;
 /// Elements per message: an attribute holds 64 KiB, an element with a verdict about 80 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 400;
 
-const SET_FLAG_INTERVAL: u32 = 4;
-const SET_FLAG_MAP: u32 = 8;
+pub(super) const SET_FLAG_INTERVAL: u32 = 4;
+pub(super) const SET_FLAG_MAP: u32 = 8;
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 const ELEMENT_INTERVAL_END: u32 = 1;
 const OBJECT_COUNTER: u32 = 1;
