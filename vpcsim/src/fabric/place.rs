@@ -185,6 +185,8 @@ pub(crate) fn make_internet(layout: &Layout, fabric: &mut Place) -> Result<Place
     fabric.netlink.set_link(port, &up()).map_err(FabricError::Kernel)?;
     fabric.route_through(Ipv4Net::default(), (layout.internet, INTERNET_MAC), port)?;
     let link = internet.index_of("eth0")?;
+    // As for a primary ENI: its carrier came just now.
+    internet.netlink.link_by_name(&name_of("eth0")).map_err(FabricError::Kernel)?;
     for range in &layout.vpc_ranges {
         internet.route_through(*range, (gateway_of(*range), ROUTER_MAC), link)?;
     }

@@ -53,9 +53,9 @@ pub(crate) fn plug(
     if port.is_primary_eni() {
         configure_primary(node, &inside, port)?;
         // Both ends have got their carrier just now, and send nothing before the kernel's link watch has seen that (milliseconds,
-        // more under load). Reading a link makes it look at once.
-        node.netlink.index_of(&inside).map_err(FabricError::Kernel)?;
-        fabric.netlink.index_of(&outside).map_err(FabricError::Kernel)?;
+        // more under load). Reading a link makes it look at once; asking for its index alone does not.
+        node.netlink.link_by_name(&inside).map_err(FabricError::Kernel)?;
+        fabric.netlink.link_by_name(&outside).map_err(FabricError::Kernel)?;
     }
     Ok(link)
 }

@@ -1,6 +1,8 @@
 //! ENIs come and go while nodes run: the API says so, and the kernel of the node sees it.
 
-use super::support::{THREE, World, eventually, inside, scenario, text_of, words};
+use super::support::{
+    THREE, World, assert_answers, assert_silent, eventually, inside, scenario, text_of, words,
+};
 use std::time::{Duration, Instant};
 
 struct Eni {
@@ -42,10 +44,6 @@ fn configure(world: &World, name: &str, addresses: &[&str]) {
     assert!(done.status.success(), "{}", words(&done));
 }
 
-fn pings(world: &World, from: &str, to: &str) -> bool {
-    world.on(from, &["ping", "-c1", "-W1", to]).status.success()
-}
-
 #[test]
 #[ignore = "needs root"]
 fn an_attached_eni_appears_as_a_netdev_after_the_delay() {
@@ -72,20 +70,21 @@ fn addresses_of_a_secondary_eni_are_reachable_as_long_as_they_are_assigned() {
     eventually("eth1 in the node", || link(&world, "eth1"));
     configure(&world, "eth1", &[&eni.address, "10.0.0.231"]);
     for from in ["a2", "b1"] {
-        assert!(pings(&world, from, &eni.address), "{from}");
+        assert_answers(world.netns(from), &eni.address, &[]);
     }
-    // Same subnet, same node, another ENI: through the router as well.
-    assert!(!pings(&world, "b1", "10.0.0.231"), "not assigned yet");
+    // Same subnet, same node, another ENI: through the router as well. Not assigned yet.
+    assert_silent(world.netns("b1"), "10.0.0.231");
     let address = [("NetworkInterfaceId", eni.id.as_str()), ("PrivateIpAddress.1", "10.0.0.231")];
+    // Routed, and later gone, when the call returns.
     world.must("a1", "AssignPrivateIpAddresses", &address, "return");
     for from in ["a2", "b1"] {
-        assert!(pings(&world, from, "10.0.0.231"), "routed when the call returns, from {from}");
+        assert_answers(world.netns(from), "10.0.0.231", &[]);
     }
     world.must("a1", "UnassignPrivateIpAddresses", &address, "return");
     for from in ["a2", "b1"] {
-        assert!(!pings(&world, from, "10.0.0.231"), "gone when the call returns, from {from}");
+        assert_silent(world.netns(from), "10.0.0.231");
     }
-    assert!(pings(&world, "b1", &eni.address));
+    assert_answers(world.netns("b1"), &eni.address, &[]);
 }
 
 #[test]
@@ -95,10 +94,10 @@ fn a_detached_eni_leaves_the_node_and_may_come_back_at_another_index() {
     let eni = attach(&world, "1");
     eventually("eth1 in the node", || link(&world, "eth1"));
     configure(&world, "eth1", &[&eni.address]);
-    assert!(pings(&world, "a2", &eni.address));
+    assert_answers(world.netns("a2"), &eni.address, &[]);
     world.must("a1", "DetachNetworkInterface", &[("AttachmentId", &eni.attachment)], "return");
     eventually("eth1 gone", || link(&world, "eth1").is_none().then_some(()));
-    assert!(!pings(&world, "a2", &eni.address));
+    assert_silent(world.netns("a2"), &eni.address);
     let fabric = world.ready["fabricNetns"].as_str().unwrap();
     let routes = words(&inside(fabric, &["ip", "route"]));
     assert!(!routes.contains(&eni.address), "{routes}");
@@ -123,14 +122,15 @@ fn an_address_that_moves_between_enis_follows_at_once() {
     assert!(given.status.success(), "{}", words(&given));
     let here = [("NetworkInterfaceId", eni.id.as_str()), ("PrivateIpAddress.1", "10.0.0.232")];
     world.must("a1", "AssignPrivateIpAddresses", &here, "return");
-    assert!(!pings(&world, "b1", "10.0.0.232"), "it is routed to a1, which does not answer for it");
+    // It is routed to a1, which does not answer for it.
+    assert_silent(world.netns("b1"), "10.0.0.232");
     let there = [
         ("NetworkInterfaceId", other.as_str()),
         ("PrivateIpAddress.1", "10.0.0.232"),
         ("AllowReassignment", "true"),
     ];
     world.must("a2", "AssignPrivateIpAddresses", &there, "return");
-    assert!(pings(&world, "b1", "10.0.0.232"));
+    assert_answers(world.netns("b1"), "10.0.0.232", &[]);
 }
 
 #[test]

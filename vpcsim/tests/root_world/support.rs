@@ -137,6 +137,15 @@ impl World {
         counts.sum()
     }
 
+    /// What its process has used of processors so far, in hundredths of a second.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // After the name, which may hold anything: utime and stime are the 12th and 13th.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -241,14 +250,37 @@ pub(crate) fn text_of<'x>(xml: &'x str, element: &str) -> Option<&'x str> {
     Some(rest.split_once(&format!("</{element}>"))?.0)
 }
 
-/// Sends a datagram from `source` in one namespace to `target` in another; who the receiver saw as sender, if it came.
+/// Sends a datagram from `source` in one namespace to `target` in another; who the receiver saw as sender.
 pub(crate) fn datagram(from: &str, source: &str, to: &str, target: &str) -> Option<String> {
+    arrival((from, source), (to, target), PATIENCE)
+}
+
+/// Sends a datagram likewise; whether it does not come.
+pub(crate) fn is_lost(from: &str, source: &str, to: &str, target: &str) -> bool {
+    arrival((from, source), (to, target), Duration::from_millis(500)).is_none()
+}
+
+fn arrival((from, source): (&str, &str), (to, target): (&str, &str), within: Duration) -> Option<String> {
     let receiver = enter(to, || UdpSocket::bind((target, 0)).unwrap());
-    receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    receiver.set_read_timeout(Some(within)).unwrap();
     let sender = enter(from, || UdpSocket::bind((source, 0)).unwrap());
     sender.send_to(b"who am I", receiver.local_addr().unwrap()).unwrap();
     let mut text = [0; 16];
     receiver.recv_from(&mut text).ok().map(|(_, peer)| peer.ip().to_string())
+}
+
+/// One ping from inside a namespace that must be answered, with further arguments.
+#[track_caller]
+pub(crate) fn assert_answers(netns: &str, target: &str, more: &[&str]) {
+    let wait = format!("-W{}", PATIENCE.as_secs());
+    let ping = inside(netns, &[&["ping", "-c1", &wait, target], more].concat());
+    assert!(ping.status.success(), "{target}: {}", words(&ping));
+}
+
+/// One ping from inside a namespace that nobody may answer.
+#[track_caller]
+pub(crate) fn assert_silent(netns: &str, target: &str) {
+    assert!(!inside(netns, &["ping", "-c1", "-W1", target]).status.success(), "{target} answers");
 }
 
 /// Puts a second address on a node's loopback, so that a process may send from it.
