@@ -20,6 +20,8 @@ fn ready() -> World {
     let mut world = world();
     world.settle(&wanted());
     world.add_pods();
+    // Flows that nobody answers are forgotten after half a minute, which a busy machine may need to open thousands.
+    world.node.exec("sysctl -q -w net.netfilter.nf_conntrack_udp_timeout=600");
     world
 }
 

@@ -13,8 +13,8 @@ use spur_datapath::node::NodeWanted;
 use spur_datapath::pod::{self, PodRemoval, every_step};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::time::Duration;
-use support::TestNs;
 use support::world::{POD_A, POD_B, POD_C, World, wanted, wiring, world};
+use support::{PATIENCE, TestNs};
 
 const PORT: u16 = 7070;
 const NODE: &str = "10.0.0.10";
@@ -39,7 +39,7 @@ fn spoofed(node: &TestNs) -> u64 {
 
 fn bind(ns: &TestNs, address: &str) -> UdpSocket {
     let socket = ns.ns.run(|| UdpSocket::bind(address)).unwrap().unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_broadcast(true).unwrap();
     socket
 }
@@ -215,21 +215,23 @@ fn instance_metadata_answers_the_node_and_pods_only_where_that_is_wanted() {
         let host = if on_node { &world.node } else { &world.router };
         host.ip("addr add 169.254.169.254/32 dev lo");
         let service = bind(host, &format!("169.254.169.254:{PORT}"));
-        let asks = |ns: &TestNs| {
+        let asks_for = |ns: &TestNs, time: Duration| {
             let client = bind(ns, "0.0.0.0:0");
-            client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-            service.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            client.set_read_timeout(Some(time)).unwrap();
+            service.set_read_timeout(Some(time)).unwrap();
             client.send_to(b"role?", format!("169.254.169.254:{PORT}")).unwrap();
             let Ok((_, from)) = service.recv_from(&mut [0; 8]) else { return false };
             service.send_to(b"role!", from).unwrap();
             client.recv_from(&mut [0; 8]).is_ok()
         };
+        let asks = |ns: &TestNs| asks_for(ns, PATIENCE);
+        let asks_in_vain = |ns: &TestNs| !asks_for(ns, Duration::from_millis(300));
         let open = wanted();
         let blocked = NodeWanted { block_instance_metadata: true, ..wanted() };
         world.settle(&open);
         assert!(asks(&world.pods[0]) && asks(&world.pods[1]), "open by default");
         world.settle(&blocked);
-        assert!(!asks(&world.pods[0]) && !asks(&world.pods[1]));
+        assert!(asks_in_vain(&world.pods[0]) && asks_in_vain(&world.pods[1]));
         assert_eq!(counted(&world.node, Family::Ip, layout::METADATA_COUNTER), 2);
         assert!(asks(&world.node), "the node needs it");
         assert!(world.pods[1].pings("10.0.9.9"), "nothing else is blocked");

@@ -7,14 +7,13 @@
 mod support;
 
 use std::net::UdpSocket;
-use std::time::Duration;
-use support::TestNs;
 use support::matrix::{
     BLOCK_PODS, COVERED, ENI, EXCLUDED, FORCED_IN_EXCLUDED, Flow, INTERNET, LINK_LOCAL, NODE, NODE_SECOND,
     OTHER_NODE, OTHER_POD, RESOLVER, SECONDARY_CIDR, UNCOVERED, bind, block_world, matrix, seen, settled,
     through_service,
 };
 use support::world::{POD_A, POD_B, POD_C, World, assert_nothing_left_by_the_wrong_eni, net};
+use support::{PATIENCE, TestNs};
 
 #[test]
 #[ignore = "needs root"]
@@ -179,7 +178,7 @@ fn sctp_is_translated_with_a_port_of_the_range() {
         ns.ns.run(|| rustix::net::socket(family, kind, protocol)).unwrap().unwrap()
     };
     let (server, client) = (UdpSocket::from(raw(&world.router)), UdpSocket::from(raw(&world.pods[1])));
-    server.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
     for (target, source, ports) in [(INTERNET, NODE, 40_000..=50_000), (COVERED, POD_B, 40_000..=40_000)] {
         client.send_to(&sctp_init(), format!("{target}:0")).unwrap();
         let mut buffer = [0; 128];

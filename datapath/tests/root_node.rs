@@ -11,11 +11,10 @@ use spur_datapath::node::{NodePlan, SecondaryEni};
 use spur_datapath::pod::{self, PodRemoval};
 use spur_datapath::{MacAddr, TableId};
 use std::net::UdpSocket;
-use std::time::Duration;
 use support::world::{
     POD_A, POD_B, POD_C, assert_nothing_left_by_the_wrong_eni, net, plug, wanted, wiring, world,
 };
-use support::{TestNs, assert_same};
+use support::{PATIENCE, TestNs, assert_same};
 
 #[test]
 #[ignore = "needs root"]
@@ -52,7 +51,7 @@ fn a_flow_that_came_to_the_pod_from_outside_goes_back_untranslated_through_its_o
     let pod = world.pods[1].ns.run(|| UdpSocket::bind("0.0.0.0:7777")).unwrap().unwrap();
     let client = world.router.ns.run(|| UdpSocket::bind("198.51.100.9:0")).unwrap().unwrap();
     for socket in [&pod, &client] {
-        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
     }
     client.send_to(b"ping", format!("{POD_B}:7777")).unwrap();
     let (_, from) = pod.recv_from(&mut [0; 8]).unwrap();

@@ -69,7 +69,7 @@ fn two_pods_ping_each_other_and_their_node_and_removal_leaves_nothing() {
 
     let removed = pod::remove(&mut host, &PodRemoval::of(&wa)).unwrap();
     assert_eq!(removed, Removed::Now { addresses: wa.addresses.clone() });
-    assert!(!b.pings("10.0.2.7"));
+    assert!(b.pings_in_vain("10.0.2.7"));
     pod::remove(&mut host, &PodRemoval::of(&wb)).unwrap();
     assert_eq!(pod::remove(&mut host, &PodRemoval::of(&wa)).unwrap(), Removed::AlreadyGone);
     assert_same(&(node.snapshot() + &a.snapshot()), &before);
@@ -191,7 +191,9 @@ fn fifty_detached_pods_are_reaped_in_hardly_more_time_than_one() {
         assert_eq!(pod::reap(&mut host).unwrap(), usize::from(count));
         started.elapsed()
     };
-    let (one, fifty) = (reap_of(1), reap_of(50));
+    // The best of three each: how long the machine stands still meanwhile is not the kernel's work.
+    let mut best_of = |count| (0..3).map(|_| reap_of(count)).min().unwrap();
+    let (one, fifty) = (best_of(1), best_of(50));
     assert!(fifty < one * 15, "one took {one:?}, fifty took {fifty:?}");
 }
 
@@ -259,7 +261,7 @@ fn a_dual_stack_pod_is_reachable_by_both_families() {
     pod::add(&mut host, &a.ns, &wiring, &mut every_step).unwrap();
     assert!(a.pings("10.0.1.10"), "IPv4");
     // The kernel makes an IPv6 address usable from a work queue, a moment after the answer to the request.
-    assert!((0..5).any(|_| a.pings("fd00::1")), "IPv6");
+    assert!((0..5).any(|_| !a.pings_in_vain("fd00::1")), "IPv6");
     pod::remove(&mut host, &PodRemoval::of(&wiring)).unwrap();
 }
 

@@ -2,13 +2,12 @@
 //!
 //! In `eni` mode the node's pods A and B have outgoing translation, A on the primary ENI and B on another; C has none. In `vpcRoute` mode it has a block.
 
-use super::TestNs;
 use super::world::{World, net, wanted, wiring, world};
+use super::{PATIENCE, TestNs};
 use spur_datapath::node::NodeWanted;
 use spur_datapath::pod::{self, every_step};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
 
 pub(crate) const NODE: &str = "10.0.0.10";
 /// The second ENI's own address.
@@ -71,7 +70,7 @@ pub(crate) fn seen(world: &World, pod: usize, target: &str) -> String {
 
 pub(crate) fn bind(ns: &TestNs, address: &str) -> UdpSocket {
     let socket = ns.ns.run(|| UdpSocket::bind(address)).unwrap().unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
@@ -132,11 +131,11 @@ impl Flow {
     /// From a namespace to an address that leads to the listener.
     pub(crate) fn through(client: &TestNs, service: &str, listener: &TcpListener) -> Self {
         let address = service.parse().unwrap();
-        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(3));
+        let connect = || TcpStream::connect_timeout(&address, PATIENCE);
         let client = client.ns.run(connect).unwrap().unwrap_or_else(|error| panic!("{service}: {error}"));
         let (server, peer) = listener.accept().unwrap();
         for stream in [&client, &server] {
-            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
         }
         Self { client, server, seen: peer.ip().to_string() }
     }

@@ -14,6 +14,11 @@ use spur_datapath::netns::NetNs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long an answer is waited for: it comes at once, but a busy machine stands still for a second or loses its first ARP request. Who
+/// expects silence listens for a shorter time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -90,7 +95,12 @@ impl TestNs {
 
     /// One ping; true when answered.
     pub(crate) fn pings(&self, target: &str) -> bool {
-        self.try_exec(&format!("ping -n -c 1 -W 1 {target}")).0
+        self.try_exec(&format!("ping -n -c 1 -W {} {target}", PATIENCE.as_secs())).0
+    }
+
+    /// One ping; true when nobody answers within a second.
+    pub(crate) fn pings_in_vain(&self, target: &str) -> bool {
+        !self.try_exec(&format!("ping -n -c 1 -W 1 {target}")).0
     }
 
     /// All that the kernel shows of links, addresses, routes, rules, neighbours and nftables, without what changes by itself.

@@ -1,6 +1,6 @@
 //! A prepared node with two ENIs, up to three pods, and a router that drops what a VPC drops.
 
-use super::TestNs;
+use super::{PATIENCE, TestNs};
 use ipnet::Ipv4Net;
 use spur_datapath::layout::{self, EniOrdinal};
 use spur_datapath::netlink::{LinkChange, VethSpec};
@@ -8,7 +8,6 @@ use spur_datapath::node::{NatWanted, NodeKernel, NodePlan, NodeWanted, PortRange
 use spur_datapath::pod::{self, PodWiring, every_step};
 use spur_datapath::{MacAddr, names};
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 pub(crate) const PRIMARY_MAC: MacAddr = MacAddr::new([2, 0, 0, 0, 1, 0]);
 pub(crate) const SECONDARY_MAC: MacAddr = MacAddr::new([2, 0, 0, 0, 1, 1]);
@@ -132,6 +131,12 @@ impl World {
         assert!(failures.is_empty(), "{failures:?}");
         let again = NodePlan::new(&self.kernel.observe().unwrap(), wanted);
         assert!(again.is_in_sync(), "planned again after it was applied: {again:#?}");
+        // The router's ends have got their carrier just now, and drop what they are to send until the kernel's link watch has seen that.
+        // Reading a link, one by one, makes it look at once.
+        let mut router = self.router.netlink();
+        for link in router.links().unwrap() {
+            router.link_by_name(&link.name).unwrap();
+        }
         plan
     }
 
@@ -147,7 +152,7 @@ impl World {
     pub(crate) fn source_seen(&self, pod: usize, target: &str) -> Option<SocketAddr> {
         let bind = |ns: &TestNs, address: &str| {
             let socket = ns.ns.run(|| UdpSocket::bind(address)).unwrap().unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket
         };
         let (server, client) =
