@@ -119,6 +119,8 @@ pub enum Wait {
     },
     /// Its pod was deleted meanwhile.
     Deleted,
+    /// An address was chosen, and the store has not taken the grant yet.
+    Storing,
     /// It will be served in a moment.
     Queued,
 }
@@ -146,6 +148,7 @@ impl Wait {
             Self::DatapathPending { .. } => "datapath_pending",
             Self::Cooldown { .. } => "cooldown",
             Self::Deleted => "deleted",
+            Self::Storing => "storing",
             Self::Queued => "queued",
         }
     }
@@ -193,6 +196,7 @@ impl fmt::Display for Wait {
                 write!(f, "{addresses} addresses of deleted pods rest, the first until {until}")
             }
             Self::Deleted => f.write_str("its pod was deleted meanwhile"),
+            Self::Storing => f.write_str("the grant is being stored"),
             Self::Queued => f.write_str("about to be served"),
         }
     }

@@ -45,7 +45,7 @@ impl Pool {
             return;
         }
         if let Some(address) = self.table.granting(ticket) {
-            self.undo_grant(address, None);
+            self.undo_grant(address, Wait::Storing, None);
         }
     }
 
@@ -59,7 +59,7 @@ impl Pool {
             self.table.of(key).and_then(|address| Some((address, self.table.get(address)?.state.clone())));
         match held {
             Some((address, State::Held { .. })) => self.release(address, vec![ticket]),
-            Some((address, State::Granting { .. })) => self.undo_grant(address, Some(ticket)),
+            Some((address, State::Granting { .. })) => self.undo_grant(address, Wait::Deleted, Some(ticket)),
             Some((address, State::Releasing { key, holding, mut tickets })) => {
                 tickets.push(ticket);
                 self.table.set(address, State::Releasing { key, holding, tickets });
@@ -68,15 +68,15 @@ impl Pool {
         }
     }
 
-    /// The pod is gone before its grant is durable: let it become durable, then release it, so that a crash in between leaves no
-    /// doubt about who was told what.
-    fn undo_grant(&mut self, address: IpAddr, told: Option<Ticket>) {
+    /// Nobody wants the grant any more before it is durable: let it become durable, then release it, so that a crash in between
+    /// leaves no doubt about who was told what. `why` is what its ADD hears.
+    fn undo_grant(&mut self, address: IpAddr, why: Wait, told: Option<Ticket>) {
         let Some(slot) = self.table.get(address) else { return };
         let State::Granting { key, holding, grant } = slot.state.clone() else { return };
         let mut tickets = match grant {
             Grant::Undo(tickets) => tickets,
             Grant::Answer(ticket) => {
-                self.reply(ticket, Reply::Refused { waits: vec![Wait::Deleted] });
+                self.reply(ticket, Reply::Refused { waits: vec![why] });
                 Vec::new()
             }
         };

@@ -214,6 +214,18 @@ fn a_pod_that_is_deleted_while_it_waits_is_told_so() {
 }
 
 #[test]
+fn a_pod_whose_time_is_over_while_its_grant_is_stored_is_told_of_the_store() {
+    let mut node = start();
+    node.grant(&["10.200.0.0/29"], &[]);
+    let add = Event::Add { ticket: Ticket(1), attachment: key("a"), pod: None, sandbox: None };
+    let chosen = node.pool.step(node.now, add);
+    assert!(matches!(chosen[..], [Action::Store { .. }]), "{chosen:?}");
+    let told = node.pool.step(node.now, Event::Cancel { ticket: Ticket(1) });
+    let [Action::Reply { reply: Reply::Refused { waits }, .. }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(waits[..], [Wait::Storing], "nobody deleted it");
+}
+
+#[test]
 fn an_address_that_rests_when_its_block_goes_still_rests_when_the_block_comes_back() {
     let mut node = start();
     node.grant(&["10.200.0.0/30"], &[]);
