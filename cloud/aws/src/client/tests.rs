@@ -6,11 +6,18 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use spur_cloud::{ClientToken, CloudRoutes, ErrorClass, RouteTableQuery};
 
-async fn cloud(endpoint: &str) -> AwsCloud {
+fn options(endpoint: &str) -> AwsOptions {
     let mut options = AwsOptions::new("eu-central-1".parse().expect("a region"));
     options.endpoint = Some(endpoint.to_owned());
-    options.call_timeout = Duration::from_millis(500);
-    AwsCloud::with_credentials(&options, "id", "secret").await
+    options
+}
+
+async fn cloud(endpoint: &str) -> AwsCloud {
+    with(&options(endpoint)).await
+}
+
+async fn with(options: &AwsOptions) -> AwsCloud {
+    AwsCloud::with_credentials(options, "id", "secret").await
 }
 
 fn fields(asked: &Asked) -> BTreeMap<String, String> {
@@ -138,7 +145,8 @@ async fn a_lost_answer_a_silent_server_and_no_server_are_transient() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent_endpoint = format!("http://{}", silent.local_addr().unwrap());
     for endpoint in [closing.endpoint.as_str(), &silent_endpoint, "http://127.0.0.1:1"] {
-        let error = cloud(endpoint).await.vpc(&"vpc-1".parse().unwrap()).await.unwrap_err();
+        let options = AwsOptions { call_timeout: Duration::from_millis(500), ..options(endpoint) };
+        let error = with(&options).await.vpc(&"vpc-1".parse().unwrap()).await.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Transient, "{endpoint}: {error}");
     }
 }
