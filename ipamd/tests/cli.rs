@@ -107,7 +107,7 @@ fn without_metadata_the_agent_answers_and_a_signal_ends_it_with_code_0() {
         assert!(!status.ready && status.reason.unwrap().contains("instance metadata"));
         let id = rustix::process::Pid::from_child(&agent.0);
         rustix::process::kill_process(id, signal).unwrap();
-        assert_eq!(wait_for(&mut agent, Duration::from_secs(5)), Some(0));
+        assert_eq!(wait_for(&mut agent, Duration::from_secs(20)), Some(0));
         let mut logs = String::new();
         agent.0.stderr.take().unwrap().read_to_string(&mut logs).unwrap();
         for line in logs.lines() {

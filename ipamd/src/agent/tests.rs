@@ -10,7 +10,7 @@ mod reaping;
 
 use super::*;
 use crate::config::Selector;
-use bed::{Bed, add_request, attachment, net, request, unix_millis, wait_until};
+use bed::{Bed, add_request, attachment, net, pause, request, unix_millis, wait_until};
 use kernel::WiredPod;
 use spur_cloud::fake::Fault;
 use spur_cloud::{Api, ErrorClass};
@@ -54,11 +54,12 @@ fn pods_get_addresses_of_their_own_as_many_as_the_instance_may_have() {
 #[test]
 fn a_pod_that_cannot_be_served_hears_why_after_the_bounded_wait() {
     let mut bed = Bed::new();
-    bed.config.add_wait = Duration::from_millis(400);
     bed.config.pool.max_enis = Some(1);
     let agent = bed.start_ready();
-    let full: Vec<_> = agent.add_all(&containers("c", 10)).into_iter().filter_map(Result::err).collect();
-    let [refusal] = full.as_slice() else { panic!("{full:?}") };
+    let served = agent.add_all(&containers("c", 9));
+    assert!(served.iter().all(Result::is_ok), "{served:?}");
+    agent.reconfigure(|config| config.add_wait = Duration::from_millis(400));
+    let refusal = agent.add("c9").unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::TryAgain);
     assert!(
         refusal.reason.contains("within 0 s") || refusal.reason.contains("the node is full"),
@@ -110,11 +111,11 @@ fn a_killed_agent_goes_on_where_it_was_and_asks_ec2_for_little() {
     let resting = agent.del("c0");
     wait_until("the pool is quiet", || {
         let calls = bed.calls();
-        std::thread::sleep(Duration::from_millis(300));
+        pause(Duration::from_millis(300));
         bed.calls() == calls
     });
-    let calls: usize = bed.calls().values().sum();
     agent.kill();
+    let calls: usize = bed.calls().values().sum();
     let agent = bed.start_ready();
     assert_eq!(agent.held("c0"), [] as [IpAddr; 0]);
     for (name, address) in names.iter().zip(&before).skip(1) {
@@ -309,7 +310,7 @@ fn drift_is_repaired_within_seconds_and_a_failing_repair_does_not_unready_the_no
     bed.kernel.with(|state| state.flushed = true);
     wait_until("repaired", || bed.kernel.with(|state| !state.flushed));
     bed.kernel.with(|state| state.broken = true);
-    std::thread::sleep(Duration::from_millis(100));
+    pause(Duration::from_millis(100));
     assert!(agent.status().unwrap().ready);
 }
 
@@ -344,6 +345,8 @@ fn without_metadata_the_agent_says_so_and_goes_on_when_it_comes() {
         refusal.kind == RefusalKind::NotReady && refusal.reason.contains("instance metadata")
     });
     *bed.metadata.away.lock().unwrap() = false;
+    // Now there is something to wait for.
+    agent.reconfigure(|config| config.add_wait = Duration::from_secs(10));
     wait_until("ready", || agent.status().is_some_and(|status| status.ready));
     agent.address("c1");
 }
@@ -395,9 +398,9 @@ fn a_plugin_that_hangs_up_gets_no_address() {
     assert!(agent.add_all(&names).iter().all(Result::is_ok));
     let mut stream = UnixStream::connect(&bed.config.socket).unwrap();
     stream.write_all(&request(add_request("gone"))).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
+    pause(Duration::from_millis(100));
     drop(stream);
-    std::thread::sleep(Duration::from_millis(50));
+    pause(Duration::from_millis(100));
     let freed = agent.del("c0");
     assert_eq!(freed, [agent.address("next")], "nobody in between took it");
     assert_eq!(agent.held("gone"), [] as [IpAddr; 0]);
@@ -411,7 +414,7 @@ fn stopping_tells_those_who_wait_to_try_again() {
     assert!(agent.add_all(&containers("c", 9)).iter().all(Result::is_ok));
     let mut stream = UnixStream::connect(&bed.config.socket).unwrap();
     stream.write_all(&request(add_request("waits"))).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
+    pause(Duration::from_millis(200));
     agent.stop().unwrap();
     let Ok(Response::Refused(refusal)) = spur_wire::read_frame(&mut stream) else { panic!("no refusal") };
     assert_eq!(refusal.kind, RefusalKind::TryAgain);
@@ -480,8 +483,8 @@ fn cidrs_that_join_the_vpc_reach_the_kernel_and_bad_news_does_not() {
         vec!["10.0.0.0/16".parse().unwrap(), "10.9.0.0/16".parse().unwrap()];
     wait_until("the new CIDR", || never() == [net("10.0.0.0/16"), net("10.9.0.0/16")]);
     *bed.metadata.vpc_cidrs.lock().unwrap() = Vec::new();
-    std::thread::sleep(Duration::from_millis(250));
+    pause(Duration::from_millis(250));
     *bed.metadata.away.lock().unwrap() = true;
-    std::thread::sleep(Duration::from_millis(250));
+    pause(Duration::from_millis(250));
     assert_eq!(never(), [net("10.0.0.0/16"), net("10.9.0.0/16")]);
 }

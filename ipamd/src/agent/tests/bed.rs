@@ -460,3 +460,12 @@ pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Lets the agent work for a while, where nothing shows that it is done. In short sleeps: a machine that stands still for a second ends one
+/// of them, and not all.
+pub(super) fn pause(time: Duration) {
+    const SLICE: Duration = Duration::from_millis(5);
+    for _ in 0..time.as_millis() / SLICE.as_millis() {
+        std::thread::sleep(SLICE);
+    }
+}

@@ -13,7 +13,6 @@ fn bed() -> Bed {
     bed.config.grant_dir = Some(bed.dir.path().join("grants"));
     bed.config.node_name = Some("worker-1".parse().unwrap());
     bed.config.pool.cooldown = Duration::ZERO;
-    bed.config.add_wait = Duration::from_secs(1);
     std::fs::create_dir_all(bed.dir.path().join("grants/nodes")).unwrap();
     bed
 }
@@ -51,6 +50,7 @@ fn a_node_serves_from_its_blocks_once_its_routes_are_there_without_a_call_to_ec2
     let agent = bed.start();
     wait_until("told why", || reason(&agent).contains("the controller wrote no nodes/worker-1.json yet"));
     bed.grant(r#"["10.200.0.0/28"]"#, r#"["10.200.0.0/28 in rtb-1: no route yet"]"#);
+    agent.reconfigure(|config| config.add_wait = Duration::from_millis(400));
     wait_until("told which route", || {
         let refusal = agent.add("early").unwrap_err();
         refusal.kind == RefusalKind::TryAgain && refusal.reason.contains("in rtb-1: no route yet")
@@ -59,8 +59,10 @@ fn a_node_serves_from_its_blocks_once_its_routes_are_there_without_a_call_to_ec2
     bed.grant(r#"["10.200.0.0/28"]"#, "[]");
     wait_until("ready", || agent.status().is_some_and(|status| status.ready));
     wait_until("announced", || bed.config.cni.conf_dir.join("10-spur.conflist").exists());
+    agent.reconfigure(|config| config.add_wait = Duration::from_secs(10));
     let adds = agent.add_all(&containers("c", 14));
     assert!(adds.iter().all(Result::is_ok), "{adds:?}");
+    agent.reconfigure(|config| config.add_wait = Duration::from_millis(400));
     let full = agent.add("one-more").unwrap_err();
     assert!(full.reason.contains("14 pod addresses in its blocks 10.200.0.0/28"), "{}", full.reason);
     let nat = bed.kernel.with(|state| state.wanted.clone()).unwrap().nat;
