@@ -118,7 +118,7 @@ fn assert_port_leads_to(chain: &Chain, pod: &Namespace) {
     let listener = pod.inside(|| TcpListener::bind(("0.0.0.0", POD_PORT))).unwrap();
     let node = SocketAddr::from(([10, 77, 0, 1], HOST_PORT));
     let mut client = chain
-        .on_node(|_| TcpStream::connect_timeout(&node, Duration::from_secs(3)))
+        .on_node(|_| TcpStream::connect_timeout(&node, Duration::from_secs(20)))
         .unwrap_or_else(|error| panic!("{error}: {}", chain.see("iptables-save", &["-c"])));
     let (mut server, _) = listener.accept().unwrap();
     client.write_all(b"ping").unwrap();

@@ -133,7 +133,7 @@ impl Node {
 
     #[track_caller]
     pub(crate) fn ping(&self, address: &str) {
-        let ping = self.ns.inside(|| Command::new("ping").args(["-c1", "-W2", address]).output()).unwrap();
+        let ping = self.ns.inside(|| Command::new("ping").args(["-c1", "-W20", address]).output()).unwrap();
         assert!(ping.status.success(), "{}", String::from_utf8_lossy(&ping.stdout));
     }
 }

@@ -70,7 +70,9 @@ impl Node {
         });
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mounts = mounts.lines().filter(|line| line.contains(dir)).map(str::to_owned);
-        let groups = run("find", &["/sys/fs/cgroup", "-type", "d", "-name", &format!("spur-testbed-{id}")]);
+        // Others' cgroups come and go while it looks.
+        let named = ["-type", "d", "-name", &format!("spur-testbed-{id}")];
+        let groups = run("find", &[&["/sys/fs/cgroup", "-ignore_readdir_race"], &named[..]].concat());
         let groups = groups.lines().map(str::to_owned);
         processes.chain(mounts).chain(groups).collect()
     }
@@ -112,7 +114,7 @@ fn a_sandbox_gets_an_address_answers_ping_runs_commands_and_goes() {
     let address: IpAddr = "10.99.0.2".parse().unwrap();
     assert_eq!(status.addresses, [address]);
     let node_path = format!("--net=/run/netns/{}", node.netns);
-    run("nsenter", &[&node_path, "ping", "-c", "1", "-W", "2", &address.to_string()]);
+    run("nsenter", &[&node_path, "ping", "-c", "1", "-W", "20", &address.to_string()]);
 
     let container = client.run_container(&sandbox, &web, "main", &["/bin/sleep", "1000"]).unwrap();
     let shown = client.exec_sync(&container, &["ip", "-4", "-o", "address", "show", "eth0"]).unwrap();
