@@ -83,6 +83,7 @@ impl Torture {
             ("reconcileSeconds", "10"),
             ("settleSeconds", "3"),
             ("cooldownSeconds", "3"),
+            ("nodeGraceSeconds", "0"),
             ("allowDeletes", "1000"),
         ];
         WorldSpec {

@@ -23,6 +23,7 @@ impl Controller {
             ("reconcileSeconds", "10"),
             ("settleSeconds", "2"),
             ("cooldownSeconds", "2"),
+            ("nodeGraceSeconds", "2"),
             ("log", "{level: debug, format: text}"),
         ];
         spec.controller = BTreeMap::from_iter(settings.map(|(key, value)| (key, value.to_owned())));

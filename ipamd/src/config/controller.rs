@@ -75,6 +75,12 @@ pub const KEYS: &[Key] = &[
         "How long a table stays managed that no node needs any more, so that a zone that is scaled to nothing and back does not write every route again.",
     ),
     key(
+        "nodeGraceSeconds",
+        "0–86400",
+        "300",
+        "How long a node that vanished from `nodesFile` keeps its routes. The list may be half written, so they go sooner only if reads show, `settleSeconds` later, that its machine is gone.",
+    ),
+    key(
         "budgetPercent",
         "1–100",
         "60",
@@ -273,6 +279,7 @@ fn read_settings(reader: &mut Reader) -> Settings {
             settle: seconds(reader.number("settleSeconds", 0..=3600)),
             cooldown: seconds(reader.number("cooldownSeconds", 0..=86_400)),
             table_grace: seconds(reader.number("tableGraceSeconds", 0..=604_800)),
+            node_grace: seconds(reader.number("nodeGraceSeconds", 0..=86_400)),
             ..Timings::default()
         },
     }

@@ -48,8 +48,6 @@ pub(super) struct Driver<C> {
     published: Arc<Published>,
     /// Texts of the files when they were last looked at.
     nodes_text: Option<String>,
-    /// The last look showed a list that lacks nodes.
-    doubted: bool,
     config_text: Option<String>,
     feedback: mpsc::UnboundedSender<Event>,
     outcomes: mpsc::UnboundedReceiver<Event>,
@@ -75,7 +73,6 @@ impl<C: CloudRoutes> Driver<C> {
             told: Told::default(),
             published,
             nodes_text: None,
-            doubted: false,
             config_text: None,
             feedback,
             outcomes,
@@ -178,7 +175,7 @@ impl<C: CloudRoutes> Driver<C> {
         }
         match nodes {
             Ok(text) if self.nodes_text.as_ref() != Some(&text) => changed |= self.take_nodes(text),
-            Ok(_) => self.doubted = false,
+            Ok(_) => {}
             Err(error) => {
                 // Told once; the nodes that were known stay.
                 if self.nodes_text.take().is_some() || self.controller.nodes_unknown() {
@@ -190,15 +187,9 @@ impl<C: CloudRoutes> Driver<C> {
         changed
     }
 
-    /// Takes a list in. Nodes have to be missing at two looks: one may have met the list half written, and the nodes of the other half
-    /// would lose their routes.
+    /// Takes a list in. That it may be half written is the state machine's to bear.
     fn take_nodes(&mut self, text: String) -> bool {
         let parsed = nodes::parse(&text);
-        let lacks = parsed.as_ref().is_ok_and(|nodes| self.controller.lacks_holders(nodes));
-        self.doubted = lacks && !self.doubted;
-        if self.doubted {
-            return false;
-        }
         self.nodes_text = Some(text);
         match parsed {
             Ok(nodes) => {

@@ -41,6 +41,8 @@ pub enum Problem {
     FallbackGone,
     /// No ENI of the node's was found.
     NoEni { instance: InstanceId, address: Option<std::net::IpAddr> },
+    /// The list does not name the block's node any more, or not with this block, and the machine may live.
+    Unlisted { node: NodeName, block: IpNet, until: Timestamp },
     /// A listed table is an edge table.
     EdgeTable { table: RouteTableId },
     /// A listed table is not in the VPC.
@@ -105,6 +107,7 @@ impl Problem {
             Self::NoPodCidr => "NoPodCidr",
             Self::FallbackGone => "FallbackGone",
             Self::NoEni { .. } => "NoEni",
+            Self::Unlisted { .. } => "NodeUnlisted",
             Self::EdgeTable { .. } => "EdgeTable",
             Self::AbsentTable { .. } => "AbsentTable",
             Self::NoTable { .. } => "NoTable",
@@ -186,6 +189,10 @@ impl Problem {
                 write!(f, "no ENI of {instance} with the address {address} was found")
             }
             Self::NoEni { instance, address: None } => write!(f, "no primary ENI of {instance} was found"),
+            Self::Unlisted { node, block, until } => write!(
+                f,
+                "the list does not give {block} to node {node} any more: its routes go at {until}, sooner if its machine is gone"
+            ),
             Self::EdgeTable { table } => write!(f, "{table} is a gateway's (edge) table: left alone"),
             Self::AbsentTable { table } => write!(f, "{table} is listed and not in the VPC"),
             Self::NoTable { subnet } => write!(f, "no route table of {subnet} was found"),

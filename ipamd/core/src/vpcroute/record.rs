@@ -140,11 +140,6 @@ impl Record {
         }
     }
 
-    /// Nodes that hold blocks.
-    pub(super) fn holders(&self) -> impl Iterator<Item = &NodeName> {
-        self.held.keys()
-    }
-
     /// Blocks that a node holds.
     pub fn held_by<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = IpNet> + use<'a> {
         self.held.get(node).into_iter().flatten().copied()

@@ -101,6 +101,8 @@ pub struct Timings {
     pub cooldown: Duration,
     /// How long a table stays managed that no node needs any more.
     pub table_grace: Duration,
+    /// How long a node that vanished from the list keeps its routes while EC2 shows its machine.
+    pub node_grace: Duration,
     /// First wait after a failure.
     pub backoff: Duration,
     /// First wait after a failure that time alone does not cure.
@@ -119,6 +121,7 @@ impl Default for Timings {
             settle: Duration::from_secs(120),
             cooldown: Duration::from_secs(300),
             table_grace: Duration::from_secs(3600),
+            node_grace: Duration::from_secs(300),
             backoff: Duration::from_secs(1),
             backoff_denied: Duration::from_secs(60),
             backoff_cap: Duration::from_secs(600),

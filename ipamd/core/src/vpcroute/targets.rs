@@ -49,9 +49,9 @@ impl Targets {
         self.0.iter()
     }
 
-    /// Forgets the targets of nodes that left, or whose machine is another one.
-    pub(super) fn retain(&mut self, nodes: &Nodes) {
-        self.0.retain(|node, target| nodes.get(node).is_some_and(|spec| spec.instance == target.instance));
+    /// Forgets all but these, by node and machine.
+    pub(super) fn retain(&mut self, stays: impl Fn(&NodeName, &InstanceId) -> bool) {
+        self.0.retain(|node, target| stays(node, &target.instance));
     }
 
     /// Takes in a read that began at `begun`; `asked` says which ENIs it would have shown (none: all). Returns nodes on whose ENI the

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bench;
+mod departures;
 mod edges;
 mod figures;
 mod oracle;

@@ -7,7 +7,7 @@ use crate::bench::{Bench, Faults, name, secs};
 use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
 use spur_cloud::{Api, Association, Route, RouteOrigin, RouteTarget};
-use spur_ipamd_core::vpcroute::{BlockState, Placement};
+use spur_ipamd_core::vpcroute::{BlockState, Placement, Timings};
 use std::net::Ipv4Addr;
 
 const TABLES: [&str; 3] = ["main", "b", "c"];
@@ -32,6 +32,8 @@ enum Op {
     CheckOn(u8),
     Unclaim(u8),
     EmptyList,
+    /// The list is half written for a while: it ends before this node.
+    HalfList(u8, u16),
     Crash,
     StoreFails(bool),
     Vanish,
@@ -53,6 +55,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => node.clone().prop_map(Op::CheckOn),
         1 => table.prop_map(Op::Unclaim),
         1 => Just(Op::EmptyList),
+        2 => (node.clone(), 0..250u16).prop_map(|(node, seconds)| Op::HalfList(node, seconds)),
         2 => Just(Op::Crash),
         1 => any::<bool>().prop_map(Op::StoreFails),
         1 => Just(Op::Vanish),
@@ -106,6 +109,13 @@ impl Op {
             Self::EmptyList => {
                 bench.step(spur_ipamd_core::vpcroute::Event::Nodes(Default::default()));
                 bench.run(secs(3));
+                bench.tell_nodes();
+            }
+            Self::HalfList(from, seconds) => {
+                let mut nodes = bench.nodes.clone();
+                nodes.retain(|listed, _| *listed < name(&node(*from)));
+                bench.step(spur_ipamd_core::vpcroute::Event::Nodes(nodes));
+                bench.run(secs(u64::from(*seconds)));
                 bench.tell_nodes();
             }
             Self::Crash => bench.crash(),
@@ -232,6 +242,8 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut bench = world(&initial);
+        bench.settings.timings = Timings::default();
+        bench.reload();
         bench.seed(seed);
         let (throttled, lost, refused, denied) = rates;
         bench.faults = Faults { throttled, lost, refused, denied, delay: secs(3) };

@@ -7,6 +7,7 @@
 
 mod book;
 mod counts;
+mod departures;
 mod holds;
 mod nodes;
 mod outcome;
@@ -30,6 +31,7 @@ use crate::action::CallId;
 use crate::backoff::Backoffs;
 use crate::time::{Jitter, Timestamp};
 use book::Book;
+use departures::Departures;
 use ipnet::IpNet;
 use reads::Reads;
 use spur_cloud::budget::{Budget, Meter, Priority, Terms, Turn};
@@ -72,6 +74,7 @@ pub struct Controller {
     nodes: Option<Nodes>,
     /// When each node came, as a number that grows.
     pub(super) arrivals: BTreeMap<NodeName, u64>,
+    departures: Departures,
     /// Nodes that were ready once.
     pub(super) served: BTreeSet<NodeName>,
     pub(super) targets: Targets,
@@ -117,6 +120,7 @@ impl Controller {
             book: Book::default(),
             nodes: None,
             arrivals: BTreeMap::new(),
+            departures: Departures::new(),
             served: BTreeSet::new(),
             targets: Targets::default(),
             sights: Sights::default(),
@@ -156,7 +160,7 @@ impl Controller {
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         let reads = self.nodes.is_some().then(|| self.reads.next()).flatten();
-        let times = [reads, self.backoffs.next(self.now), self.refill];
+        let times = [reads, self.backoffs.next(self.now), self.refill, self.next_departure()];
         times.into_iter().flatten().min()
     }
 

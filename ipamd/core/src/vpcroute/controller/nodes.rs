@@ -19,63 +19,26 @@ type Counts = BTreeMap<(RouteTableId, Family), u32>;
 
 impl Controller {
     pub(super) fn take_nodes(&mut self, nodes: Nodes) {
-        self.targets.retain(&nodes);
         self.arrivals.retain(|node, _| nodes.contains_key(node));
         self.served.retain(|node| nodes.contains_key(node));
         for node in nodes.keys() {
             self.serial += 1;
             self.arrivals.entry(node.clone()).or_insert(self.serial);
         }
-        if nodes.iter().any(|(node, _)| self.targets.get(node).is_none()) {
+        self.nodes = Some(nodes);
+        self.forget_targets();
+        if self.arrivals.keys().any(|node| self.targets.get(node).is_none()) {
             self.reads.find_enis(self.now);
         }
-        self.nodes = Some(nodes);
-    }
-
-    /// Whether a node that holds a block is not in the list.
-    #[must_use]
-    pub fn lacks_holders(&self, nodes: &Nodes) -> bool {
-        self.record.holders().any(|node| !nodes.contains_key(node))
     }
 
     pub(super) fn update_blocks(&mut self) {
-        if self.no_nodes().is_none() {
-            self.finalize();
-        }
+        self.note_departures();
+        self.finalize();
         self.cool();
         self.refusals.clear();
         self.adopt();
         self.allocate();
-    }
-
-    /// Blocks of nodes that left are finalized; a node that is back before its block is anybody's has it again: its pods may never
-    /// have stopped.
-    fn finalize(&mut self) {
-        let Some(nodes) = &self.nodes else { return };
-        let mut changes = Vec::new();
-        for (block, known) in &self.record.blocks {
-            let wanted = nodes.get(&known.node).is_some_and(|spec| match self.settings.pool.blocks_from {
-                BlocksFrom::Pool => true,
-                BlocksFrom::NodeSpec => spec.pod_cidrs.contains(block),
-            });
-            match (wanted, known.state) {
-                (false, BlockState::Held) => {
-                    changes.push((*block, known.node.clone(), BlockState::Finalizing))
-                }
-                (true, BlockState::Finalizing | BlockState::Cooling { .. }) => {
-                    changes.push((*block, known.node.clone(), BlockState::Held));
-                }
-                _ => {}
-            }
-        }
-        for (block, node, state) in changes {
-            self.book.put(&mut self.record, block, &node, state);
-        }
-        let fallen: Vec<_> =
-            self.record.fallback.iter().filter(|node| !nodes.contains_key(*node)).cloned().collect();
-        for node in fallen {
-            self.book.change(&mut self.record, Change::RemoveFallback(node));
-        }
     }
 
     /// Blocks that no table shows rest, from the beginning if a route comes back; rested blocks that a read since then shows in no table are
@@ -132,7 +95,8 @@ impl Controller {
         if self.settings.pool.blocks_from == BlocksFrom::NodeSpec {
             return;
         }
-        let owners: BTreeMap<_, _> = self.targets.iter().map(|(node, target)| (&target.eni, node)).collect();
+        let listed = self.targets.iter().filter(|(node, _)| self.arrivals.contains_key(*node));
+        let owners: BTreeMap<_, _> = listed.map(|(node, target)| (&target.eni, node)).collect();
         let mut found: BTreeMap<IpNet, NodeName> = BTreeMap::new();
         for (destination, route) in
             self.managed().filter_map(|table| self.sights.get(table)).flat_map(|at| at.routes())

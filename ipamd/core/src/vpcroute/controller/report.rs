@@ -135,6 +135,7 @@ impl Controller {
             problems.extend(self.refusals.values().flatten().cloned());
             problems.extend(self.plan().into_iter().filter_map(delete_problem));
             problems.extend(self.orphans());
+            problems.extend(self.departing());
             problems
                 .extend(self.pool_mistakes.iter().map(|mistake| Problem::Pool { mistake: mistake.clone() }));
         }
