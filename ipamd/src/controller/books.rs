@@ -79,11 +79,16 @@ fn put<T: Serialize>(table: Table, key: String, value: &T) -> Write {
 mod tests {
     use super::*;
     use spur_ipamd_core::vpcroute::BlockState;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_change_survives_the_store_and_a_row_that_makes_no_sense_does_not() {
         let node: spur_ipamd_core::vpcroute::NodeName = "n1".parse().unwrap();
-        let held = BlockRecord { node: node.clone(), state: BlockState::Held };
+        let held = BlockRecord {
+            node: node.clone(),
+            state: BlockState::Held,
+            enis: BTreeSet::from(["eni-1".parse().unwrap()]),
+        };
         let block = "10.200.0.0/25".parse().unwrap();
         let changes = [
             Change::PutBlock(block, held),

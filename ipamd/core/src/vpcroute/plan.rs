@@ -135,7 +135,8 @@ impl Controller {
 
     fn plan_deletes(&self, plan: &mut Vec<Planned>) {
         let mut deletes: BTreeMap<&RouteTableId, Vec<(IpNet, Reason)>> = BTreeMap::new();
-        let retiring: BTreeSet<_> = self.retiring().collect();
+        // A node whose ENI is not known may route by any table.
+        let retiring: BTreeSet<_> = self.retiring().filter(|_| self.all_found()).collect();
         for table in self.record.tables.keys() {
             let Some(sight) = self.sights.get(table) else { continue };
             for block in sight.destinations() {

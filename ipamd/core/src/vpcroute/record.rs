@@ -8,7 +8,7 @@ use super::NodeName;
 use crate::time::Timestamp;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use spur_cloud::RouteTableId;
+use spur_cloud::{EniId, RouteTableId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -29,6 +29,10 @@ pub struct BlockRecord {
     pub node: NodeName,
     /// Where it is in its life.
     pub state: BlockState,
+    /// Where routes of ours to it may lead: to the node's ENI, and to those of machines that it had before. Records of earlier versions have
+    /// none.
+    #[serde(default)]
+    pub enis: BTreeSet<EniId>,
 }
 
 /// Life of a block.
@@ -67,8 +71,11 @@ pub enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PutBlock(block, BlockRecord { node, state }) => match state {
-                BlockState::Held => write!(f, "{block} is {node}'s"),
+            Self::PutBlock(block, BlockRecord { node, state, enis }) => match state {
+                BlockState::Held => {
+                    let at: Vec<_> = enis.iter().map(EniId::as_str).collect();
+                    write!(f, "{block} is {node}'s, at {}", at.join(" and "))
+                }
                 BlockState::Finalizing => write!(f, "{block} was {node}'s; its routes have to go"),
                 BlockState::Cooling { .. } => write!(f, "{block} was {node}'s; it rests"),
             },
@@ -155,7 +162,9 @@ mod tests {
         let (block, one, two): (IpNet, NodeName, NodeName) =
             ("10.200.0.0/25".parse().unwrap(), "one".parse().unwrap(), "two".parse().unwrap());
         let mut record = Record::default();
-        let put = |node: &NodeName, state| Change::PutBlock(block, BlockRecord { node: node.clone(), state });
+        let put = |node: &NodeName, state| {
+            Change::PutBlock(block, BlockRecord { node: node.clone(), state, enis: BTreeSet::new() })
+        };
         let mut check = |change: Change, of_one: usize, of_two: usize| {
             record.apply(&change);
             let held = (record.held_by(&one).count(), record.held_by(&two).count());

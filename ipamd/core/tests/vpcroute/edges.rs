@@ -5,7 +5,7 @@ use spur_cloud::{
     Api, Association, Destination, EniId, ErrorClass, Route, RouteOrigin, RouteState, RouteTarget,
 };
 use spur_ipamd_core::Timestamp;
-use spur_ipamd_core::vpcroute::{BlockRecord, BlockState, CLAIM_TAG, Change, Placement, RouteCall};
+use spur_ipamd_core::vpcroute::{BlockRecord, BlockState, CLAIM_TAG, Change, NodeSpec, Placement, RouteCall};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn clean(bench: &Bench) {
@@ -49,7 +49,10 @@ fn r02_a_restart_begins_the_rest_of_a_block_anew_because_the_clock_may_have_been
 
     let (now, node) = (bench.time(), name("n-b"));
     let until = Timestamp::from_epoch(now.since_epoch() + secs(86_400));
-    bench.record.apply(&Change::PutBlock(block, BlockRecord { node, state: BlockState::Cooling { until } }));
+    let enis = BTreeSet::new();
+    bench
+        .record
+        .apply(&Change::PutBlock(block, BlockRecord { node, state: BlockState::Cooling { until }, enis }));
     bench.crash();
     bench.run(secs(500));
     assert!(!bench.states().contains_key(&block), "a clock that was set back does not keep it for a day");
@@ -123,6 +126,25 @@ fn r03_r04_tables_are_not_left_because_no_eni_of_the_nodes_is_found() {
     assert!(bench.kinds().contains("NoEni"));
     assert_eq!(bench.count(Api::DeleteRoute), 0, "the nodes are on the list");
     clean(&bench);
+}
+
+#[test]
+fn r04_a_table_that_is_left_keeps_its_routes_while_the_eni_of_a_listed_node_is_unknown() {
+    let mut bench = Bench::synced(&["b"]);
+    let spec = bench.nodes.remove(&name("n-b")).unwrap();
+    bench.tell_nodes();
+    bench.run(secs(3500));
+    // It is back in its old subnet, and the list has its address wrong.
+    bench
+        .nodes
+        .insert(name("n-b"), NodeSpec { address: Some("10.0.0.250".parse().unwrap()), ..spec.clone() });
+    bench.tell_nodes();
+    bench.run(secs(1000));
+    assert!(bench.leads("b", bench.block("n-a")).is_some(), "n-b may route by it");
+    bench.nodes.insert(name("n-b"), spec);
+    bench.tell_nodes();
+    bench.run(secs(30));
+    assert_eq!(bench.unready(), BTreeSet::new());
 }
 
 #[test]
@@ -226,6 +248,31 @@ fn r12_r13_a_route_that_may_be_another_clusters_is_neither_replaced_nor_deleted(
     bench.put("b", b, RouteTarget::Eni(own), RouteOrigin::CreateRoute);
     bench.run(secs(200));
     assert_eq!(bench.leads("b", b), None);
+}
+
+#[test]
+fn r02_r12_a_route_to_a_machine_that_the_node_had_is_ours_though_another_cluster_claims_the_addresses() {
+    for restart in [false, true] {
+        let mut bench = Bench::synced(&["b"]);
+        bench.run(secs(200));
+        claim_of_another(&mut bench, "b");
+        bench.run(secs(70));
+        let (a, b) = (bench.block("n-a"), bench.block("n-b"));
+        bench.world.terminate(&bench.nodes[&name("n-a")].instance.clone());
+        bench.add_node("n-a", "a");
+        bench.nodes.remove(&name("n-b"));
+        bench.tell_nodes();
+        if restart {
+            bench.crash();
+        }
+        bench.run(secs(30));
+        let now = bench.eni("n-a");
+        assert_eq!(bench.leads("b", a), Some(RouteTarget::Eni(now.clone())), "after a restart: {restart}");
+        assert_eq!(bench.leads("b", b), None, "after a restart: {restart}");
+        bench.run(secs(300));
+        assert_eq!(bench.record.blocks()[&a].enis, BTreeSet::from([now]), "the old machine is forgotten");
+        clean(&bench);
+    }
 }
 
 #[test]

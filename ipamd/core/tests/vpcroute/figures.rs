@@ -96,7 +96,8 @@ fn large() -> Bench {
         for table in ["main", "b", "c"] {
             bench.put(table, block, RouteTarget::Eni(eni.clone()), RouteOrigin::CreateRoute);
         }
-        let held = BlockRecord { node: node.parse().unwrap(), state: BlockState::Held };
+        let held =
+            BlockRecord { node: node.parse().unwrap(), state: BlockState::Held, enis: BTreeSet::from([eni]) };
         record.apply(&Change::PutBlock(block, held));
     }
     for table in ["main", "b", "c"] {

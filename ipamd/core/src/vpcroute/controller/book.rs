@@ -1,7 +1,6 @@
 //! Changes of the record on their way into the store: one transaction at a time, in order. What is not durable yet is known here,
 //! because a crash would undo it.
 
-use super::super::NodeName;
 use super::super::call::Action;
 use super::super::record::{BlockRecord, BlockState, Change, Record, TableRecord};
 use crate::action::StoreId;
@@ -9,24 +8,40 @@ use crate::time::Timestamp;
 use ipnet::IpNet;
 use spur_cloud::RouteTableId;
 
+/// A change that is not durable.
+#[derive(Debug)]
+struct Waiting {
+    change: Change,
+    /// Nothing hangs on it: whose a block is, and in which state, stays.
+    is_note: bool,
+}
+
 /// The way into the store.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    waiting: Vec<Change>,
-    flying: Option<(StoreId, Vec<Change>)>,
+    waiting: Vec<Waiting>,
+    flying: Option<(StoreId, Vec<Waiting>)>,
     last: u64,
 }
 
 impl Book {
     /// Applies a change, and stores it soon.
     pub(super) fn change(&mut self, record: &mut Record, change: Change) {
+        let is_note = match &change {
+            Change::PutBlock(block, to) => {
+                record.blocks.get(block).is_some_and(|from| from.node == to.node && from.state == to.state)
+            }
+            _ => false,
+        };
         record.apply(&change);
-        self.waiting.push(change);
+        self.waiting.push(Waiting { change, is_note });
     }
 
-    /// Gives a block a state.
-    pub(super) fn put(&mut self, record: &mut Record, block: IpNet, node: &NodeName, state: BlockState) {
-        self.change(record, Change::PutBlock(block, BlockRecord { node: node.clone(), state }));
+    /// Gives a block of the record another state.
+    pub(super) fn put(&mut self, record: &mut Record, block: IpNet, state: BlockState) {
+        if let Some(known) = record.blocks.get(&block).cloned() {
+            self.change(record, Change::PutBlock(block, BlockRecord { state, ..known }));
+        }
     }
 
     pub(super) fn needs_table(&mut self, record: &mut Record, table: &RouteTableId) {
@@ -47,8 +62,9 @@ impl Book {
             return None;
         }
         self.last += 1;
-        let (id, changes) = (StoreId(self.last), std::mem::take(&mut self.waiting));
-        self.flying = Some((id, changes.clone()));
+        let (id, flying) = (StoreId(self.last), std::mem::take(&mut self.waiting));
+        let changes = flying.iter().map(|waiting| waiting.change.clone()).collect();
+        self.flying = Some((id, flying));
         Some(Action::Store { id, changes })
     }
 
@@ -66,7 +82,8 @@ impl Book {
     }
 
     fn pending(&self) -> impl Iterator<Item = &Change> {
-        self.flying.iter().flat_map(|(_, changes)| changes).chain(&self.waiting)
+        let all = self.flying.iter().flat_map(|(_, changes)| changes).chain(&self.waiting);
+        all.filter(|waiting| !waiting.is_note).map(|waiting| &waiting.change)
     }
 
     pub(super) fn is_block_durable(&self, block: IpNet) -> bool {

@@ -51,19 +51,17 @@ impl Controller {
             self.record.blocks.iter().filter(|(block, known)| {
                 known.state != BlockState::Held && self.is_named(nodes, **block, known)
             });
-        let back: Vec<_> = back.map(|(block, known)| (*block, known.node.clone())).collect();
+        let back: Vec<_> = back.map(|(block, _)| *block).collect();
         let left = self.departures.iter().filter(|((_, block), since)| self.is_believed(*block, **since));
         let left: Vec<_> = left.map(|(what, _)| what.clone()).collect();
-        for (block, node) in back {
-            self.book.put(&mut self.record, block, &node, BlockState::Held);
+        for block in back {
+            self.book.put(&mut self.record, block, BlockState::Held);
         }
         let any_left = !left.is_empty();
         for what in left {
             self.departures.remove(&what);
             match what {
-                (node, Some(block)) => {
-                    self.book.put(&mut self.record, block, &node, BlockState::Finalizing);
-                }
+                (_, Some(block)) => self.book.put(&mut self.record, block, BlockState::Finalizing),
                 (node, None) => self.book.change(&mut self.record, Change::RemoveFallback(node)),
             }
         }

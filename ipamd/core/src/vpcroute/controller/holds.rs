@@ -72,14 +72,15 @@ impl Controller {
     }
 
     /// Why a route is not touched though it has a block as destination: another cluster claims the addresses in this table, too, and the
-    /// route, which we did not write lately, leads to none of our nodes.
+    /// route, which we did not write lately, leads to none of our nodes and to no machine that the block's node had.
     fn contested(&self, sight: &TableSight, block: IpNet) -> Option<Problem> {
         let Seen::ToEni { eni, fresh: false, .. } = sight.seen(block) else { return None };
         let claims = claims_of_others(&self.settings, &sight.table);
         let mistake = claims.into_iter().find(
             |mistake| matches!(mistake, PoolMistake::Claimed { claim, .. } if overlap(*claim, block)),
         )?;
-        let is_ours = self.targets.iter().any(|(_, target)| target.eni == eni);
+        let is_ours = self.targets.iter().any(|(_, target)| target.eni == eni)
+            || self.record.blocks.get(&block).is_some_and(|known| known.enis.contains(&eni));
         (!is_ours).then_some(Problem::Pool { mistake })
     }
 

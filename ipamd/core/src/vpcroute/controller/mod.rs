@@ -272,7 +272,7 @@ impl Controller {
             .cloned()
             .collect();
         // A node whose ENI is not known may be in any subnet.
-        let all_found = self.nodes.iter().flat_map(Nodes::keys).all(|node| self.targets.get(node).is_some());
+        let all_found = self.all_found();
         for table in left {
             let since = self.record.tables.get(&table).and_then(|known| known.unneeded);
             let gone = self.sights.get(&table).is_none();
@@ -283,6 +283,11 @@ impl Controller {
                 self.book.leave_table(&mut self.record, &table, self.now);
             }
         }
+    }
+
+    /// Whether the ENI of every node on the list is known.
+    pub(super) fn all_found(&self) -> bool {
+        self.nodes.iter().flat_map(Nodes::keys).all(|node| self.targets.get(node).is_some())
     }
 
     /// Tables that every node has its routes in: those that are needed, and those that were until lately.

@@ -4,14 +4,14 @@
 use super::super::blocks::Taken;
 use super::super::family::overlap;
 use super::super::problem::Problem;
-use super::super::record::{BlockState, Change};
+use super::super::record::{BlockRecord, BlockState, Change};
 use super::super::settings::{BLOCKS_MAX, BlocksFrom, NodeSpec, Nodes};
 use super::super::sight::{Seen, is_foreign};
 use super::super::{Family, NodeName};
 use super::Controller;
 use crate::time::Timestamp;
 use ipnet::IpNet;
-use spur_cloud::{RouteOrigin, RouteTableId, RouteTarget};
+use spur_cloud::{EniId, RouteOrigin, RouteTableId, RouteTarget};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Routes in each table, by family, as the quota counts them.
@@ -39,6 +39,43 @@ impl Controller {
         self.refusals.clear();
         self.adopt();
         self.allocate();
+        self.note_enis();
+    }
+
+    /// A block that nobody has becomes a node's.
+    fn give(&mut self, block: IpNet, node: &NodeName) {
+        let enis = self.targets.get(node).map(|target| target.eni.clone()).into_iter().collect();
+        let held = BlockRecord { node: node.clone(), state: BlockState::Held, enis };
+        self.book.change(&mut self.record, Change::PutBlock(block, held));
+    }
+
+    /// Notes where routes to blocks are to lead from now on, and forgets where none leads any more (R2). Nothing waits until it is durable:
+    /// as long as the machine is the same, the target tells it, too.
+    fn note_enis(&mut self) {
+        let mut changes = Vec::new();
+        for (block, known) in self.record.blocks.iter().filter(|(_, known)| known.state == BlockState::Held) {
+            let Some(target) = self.targets.get(&known.node) else { continue };
+            if known.enis.len() == 1 && known.enis.contains(&target.eni) {
+                continue;
+            }
+            let others = known.enis.iter().filter(|eni| self.may_lead(*block, eni)).cloned();
+            let enis: BTreeSet<_> = others.chain([target.eni.clone()]).collect();
+            if enis != known.enis {
+                changes.push((*block, BlockRecord { enis, ..known.clone() }));
+            }
+        }
+        for (block, known) in changes {
+            self.book.change(&mut self.record, Change::PutBlock(block, known));
+        }
+    }
+
+    /// Whether a table may lead the block to this ENI.
+    fn may_lead(&self, block: IpNet, to: &EniId) -> bool {
+        self.record.tables.keys().any(|table| match self.sights.seen(table, block) {
+            Seen::ToEni { eni, .. } => eni == *to,
+            Seen::Unclear => true,
+            Seen::Absent | Seen::Foreign(_) => false,
+        })
     }
 
     /// Blocks that no table shows rest, from the beginning if a route comes back; rested blocks that a read since then shows in no table are
@@ -51,10 +88,10 @@ impl Controller {
             match known.state {
                 BlockState::Finalizing if self.is_block_durable(*block) && self.is_gone(*block) => {
                     let until = self.now.after(self.settings.timings.cooldown);
-                    changes.push((*block, Some((known.node.clone(), BlockState::Cooling { until }))));
+                    changes.push((*block, Some(BlockState::Cooling { until })));
                 }
                 BlockState::Cooling { .. } if self.is_carried(*block) => {
-                    changes.push((*block, Some((known.node.clone(), BlockState::Finalizing))));
+                    changes.push((*block, Some(BlockState::Finalizing)));
                 }
                 BlockState::Cooling { until } if read >= until && self.is_gone(*block) => {
                     changes.push((*block, None))
@@ -64,7 +101,7 @@ impl Controller {
         }
         for (block, change) in changes {
             match change {
-                Some((node, state)) => self.book.put(&mut self.record, block, &node, state),
+                Some(state) => self.book.put(&mut self.record, block, state),
                 None => self.book.change(&mut self.record, Change::RemoveBlock(block)),
             }
         }
@@ -114,7 +151,7 @@ impl Controller {
         for (block, node) in found {
             if self.held_of(&node, Family::of(block)) < usize::from(BLOCKS_MAX) {
                 self.counters.adopted += 1;
-                self.book.put(&mut self.record, block, &node, BlockState::Held);
+                self.give(block, &node);
             }
         }
     }
@@ -211,7 +248,7 @@ impl Controller {
             for table in self.managed().cloned().collect::<Vec<_>>() {
                 *counts.entry((table, Family::of(block))).or_default() += 1;
             }
-            self.book.put(&mut self.record, block, node, BlockState::Held);
+            self.give(block, node);
         }
         refused
     }
