@@ -3,7 +3,7 @@
 //!
 //! `ruleset.nft` (our tables, as nft shows them), `rules` (ours, as `ip` shows them), `10-spur.conflist` (with `/NODE` for the node's directory), `agent.redb` and `store.json`
 //! (the store, and what is in it), and `frames` (a line of JSON per frame, request and answer in turn). Routes and sysctls are not kept: no version has changed
-//! what they are.
+//! what they are. Of a controller `grant.json` (the node's) and `cluster.json` are kept.
 
 use super::Build;
 use super::stage::Stage;
@@ -44,6 +44,13 @@ pub(super) fn capture(stage: &mut Stage<'_>, build: &Build, dir: &Path) -> Resul
     let store = node.dir().join("state/agent.redb");
     fs::copy(&store, dir.join("agent.redb")).context("copy the store")?;
     keep("store.json", format!("{:#}\n", show_store(&dir.join("agent.redb"))?))?;
+    if stage.world.has_controller() {
+        let granted = stage.world.grant_dir();
+        let grant = format!("nodes/{}.json", node.name);
+        for (from, to) in [(grant.as_str(), "grant.json"), ("cluster.json", "cluster.json")] {
+            fs::copy(granted.join(from), dir.join(to)).context("copy what the controller granted")?;
+        }
+    }
     let tap = Tap::start(node.dir().join("tap.sock"), node.dir().join("agent.sock"))?;
     let runtime = stage.runtime(0, build)?.with_conf("socket", tap.path.display().to_string().into());
     stage.each_verb_with(0, runtime)?;

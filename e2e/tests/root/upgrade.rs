@@ -7,7 +7,7 @@ use spur_e2e::torture::views::{KernelView, show};
 use spur_e2e::upgrade::Build;
 use spur_e2e::upgrade::capture::{CONFLIST, NODE_DIR};
 use spur_e2e::upgrade::stage::Stage;
-use spur_e2e::world::{Node, World};
+use spur_e2e::world::{Node, NodeMode, World};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -18,9 +18,15 @@ use std::process::{Command, Stdio};
 
 /// Before decision 0009: the ENI was chosen before destination NAT, and translated flows had no mark.
 const EARLIER: &str = "be5d890";
+/// The first with a controller and nodes of both modes.
+const EARLIER_GRANTED: &str = "49baa1e";
 
 fn file(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "../testbed/earlier", EARLIER, name].iter().collect()
+    file_of(EARLIER, name)
+}
+
+fn file_of(revision: &str, name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../testbed/earlier", revision, name].iter().collect()
 }
 
 fn text(name: &str) -> String {
@@ -174,6 +180,31 @@ fn an_earlier_plugin_is_answered_in_words_that_it_understands() {
         assert_eq!(lacks(&answer, &now, ""), Vec::<String>::new(), "{request}\n{now}");
     }
     assert_eq!(frames.len(), 10, "all five verbs");
+    world.down().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_an_earlier_controller_granted_is_served_from() {
+    let mut spec = crate::common::quick_spec("granted", 1);
+    spec.modes = vec![NodeMode::VpcRoute];
+    let world = World::up(&spec).unwrap();
+    let read = |name| -> Value {
+        serde_json::from_slice(&fs::read(file_of(EARLIER_GRANTED, name)).unwrap()).unwrap()
+    };
+    let mut grant = read("grant.json");
+    grant["instance"] = world.nodes[0].instance_id.as_str().into();
+    let dir = world.grant_dir();
+    fs::create_dir_all(dir.join("nodes")).unwrap();
+    fs::write(dir.join("nodes").join(format!("{}.json", world.nodes[0].name)), grant.to_string()).unwrap();
+    fs::write(dir.join("cluster.json"), read("cluster.json").to_string()).unwrap();
+    world.start_agent(0).unwrap();
+    let block: ipnet::IpNet = grant["placement"]["blocks"][0].as_str().unwrap().parse().unwrap();
+    for placed in crate::common::add_pods(&world, 0, 1..=3) {
+        assert!(block.contains(&placed.pod.address.unwrap()), "{:?}", placed.pod);
+    }
+    let log = fs::read_to_string(world.nodes[0].log()).unwrap();
+    assert!(!log.contains("nothing new from cluster.json"), "{log}");
     world.down().unwrap();
 }
 
