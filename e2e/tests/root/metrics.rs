@@ -13,13 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// The agent's port, unless told otherwise.
 const AGENT_PORT: u16 = 61680;
 /// These have samples only while something is wrong, or where the operator names subnets.
-const SELDOM: [&str; 5] = [
-    "spur_pool_waiting_adds",
-    "spur_pool_blocked",
-    "spur_pool_findings_total",
-    "spur_subnet_free_addresses",
-    "spur_controller_problems",
-];
+const SELDOM: [&str; 4] =
+    ["spur_pool_waiting_adds", "spur_pool_blocked", "spur_subnet_free_addresses", "spur_controller_problems"];
 
 /// What a scrape brought.
 struct Scrape(String);

@@ -1,6 +1,7 @@
 //! Contradictions between EC2 and our own book, by name. None of them is obeyed when a live pod would suffer; each is shown and
 //! counted ([`Finding::kind`]) until it is over.
 
+use crate::kind::kinds;
 use ipnet::IpNet;
 use serde::Serialize;
 use spur_cloud::{EniId, SubnetId};
@@ -117,30 +118,26 @@ pub enum Finding {
     },
 }
 
-impl Finding {
-    /// A short name, for a metric label.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::HeldAddressMissing { .. } => "held_address_missing",
-            Self::HeldAddressElsewhere { .. } => "held_address_elsewhere",
-            Self::HeldOutsideBlocks { .. } => "held_outside_blocks",
-            Self::HeldEniGone { .. } => "held_eni_gone",
-            Self::AddressMissing { .. } => "address_missing",
-            Self::AddressAdopted { .. } => "address_adopted",
-            Self::EniGone { .. } => "eni_gone",
-            Self::ForeignEni { .. } => "foreign_eni",
-            Self::LowerEniLimit { .. } => "lower_eni_limit",
-            Self::AttachTimedOut { .. } => "attach_timed_out",
-            Self::PodNetworkBroken { .. } => "pod_network_broken",
-            Self::PrefixAdopted { .. } => "prefix_adopted",
-            Self::SubnetFragmented { .. } => "subnet_fragmented",
-            Self::LeftoverEni { .. } => "leftover_eni",
-            Self::FlowsLinger { .. } => "flows_linger",
-            Self::FlowsUnknown { .. } => "flows_unknown",
-            Self::UselessBlock { .. } => "useless_block",
-            Self::BadAnswer { .. } => "bad_answer",
-        }
+kinds! {
+    Finding {
+        HeldAddressMissing => "held_address_missing",
+        HeldAddressElsewhere => "held_address_elsewhere",
+        HeldOutsideBlocks => "held_outside_blocks",
+        HeldEniGone => "held_eni_gone",
+        AddressMissing => "address_missing",
+        AddressAdopted => "address_adopted",
+        EniGone => "eni_gone",
+        ForeignEni => "foreign_eni",
+        LowerEniLimit => "lower_eni_limit",
+        AttachTimedOut => "attach_timed_out",
+        PodNetworkBroken => "pod_network_broken",
+        PrefixAdopted => "prefix_adopted",
+        SubnetFragmented => "subnet_fragmented",
+        LeftoverEni => "leftover_eni",
+        FlowsLinger => "flows_linger",
+        FlowsUnknown => "flows_unknown",
+        UselessBlock => "useless_block",
+        BadAnswer => "bad_answer",
     }
 }
 

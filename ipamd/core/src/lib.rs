@@ -23,6 +23,7 @@ mod eni;
 mod event;
 mod finding;
 mod kernel;
+mod kind;
 pub mod leaked;
 mod placement;
 mod pool;

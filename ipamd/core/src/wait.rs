@@ -1,6 +1,7 @@
 //! Why a pod waits, in words that name the limit, the subnet, the call and the time. The same values back the refusal that the
 //! plugin prints, the status page and the metric label ([`Wait::kind`]).
 
+use crate::kind::kinds;
 use crate::time::Timestamp;
 use ipnet::IpNet;
 use serde::Serialize;
@@ -125,32 +126,28 @@ pub enum Wait {
     Queued,
 }
 
-impl Wait {
-    /// A short name, for a metric label.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::NotObserved => "not_observed",
-            Self::NoGrant => "no_grant",
-            Self::Routes { .. } => "routes",
-            Self::Denied { .. } => "denied",
-            Self::SubnetFull { .. } => "subnet_full",
-            Self::NoFreePrefix { .. } => "no_free_prefix",
-            Self::CloudQuota { .. } => "cloud_quota",
-            Self::Throttled { .. } => "throttled",
-            Self::Budget { .. } => "budget",
-            Self::CallFailed { .. } => "call_failed",
-            Self::Datapath { .. } => "datapath",
-            Self::Full { .. } => "full",
-            Self::BlocksFull { .. } => "blocks_full",
-            Self::AttachPending { .. } => "attach_pending",
-            Self::CallPending { .. } => "call_pending",
-            Self::DatapathPending { .. } => "datapath_pending",
-            Self::Cooldown { .. } => "cooldown",
-            Self::Deleted => "deleted",
-            Self::Storing => "storing",
-            Self::Queued => "queued",
-        }
+kinds! {
+    Wait {
+        NotObserved => "not_observed",
+        NoGrant => "no_grant",
+        Routes => "routes",
+        Denied => "denied",
+        SubnetFull => "subnet_full",
+        NoFreePrefix => "no_free_prefix",
+        CloudQuota => "cloud_quota",
+        Throttled => "throttled",
+        Budget => "budget",
+        CallFailed => "call_failed",
+        Datapath => "datapath",
+        Full => "full",
+        BlocksFull => "blocks_full",
+        AttachPending => "attach_pending",
+        CallPending => "call_pending",
+        DatapathPending => "datapath_pending",
+        Cooldown => "cooldown",
+        Deleted => "deleted",
+        Storing => "storing",
+        Queued => "queued",
     }
 }
 

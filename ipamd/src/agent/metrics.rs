@@ -11,7 +11,7 @@ use crate::metrics::catalog::{
 use spur_cloud::ErrorClass;
 use spur_cloud::budget::{ApiUse, Usage};
 use spur_datapath::conntrack::Translated;
-use spur_ipamd_core::{PoolView, Wait};
+use spur_ipamd_core::{Finding, PoolView, Wait};
 use std::collections::BTreeMap;
 
 const STATES: [&str; 6] = ["ready", "starting", "no_grant", "unprepared", "broken", "stopping"];
@@ -38,8 +38,11 @@ pub(super) fn samples(seen: &Seen) -> Samples {
     let mut samples = Samples::default();
     samples.level(&BUILD, &[env!("CARGO_PKG_VERSION")], 1);
     samples.state(&STATE, &STATES, seen.unready.as_ref().map_or("ready", Unready::kind));
-    if let Some(pool) = &seen.pool {
-        of_pool(&mut samples, pool);
+    match (&seen.pool, &seen.unready) {
+        (Some(pool), _) => of_pool(&mut samples, pool),
+        // Before there is a pool, nothing was found.
+        (None, Some(Unready::Starting(_))) => found(&mut samples, &BTreeMap::new()),
+        (None, _) => {}
     }
     if let Some(usage) = &seen.usage {
         of_budget(&mut samples, usage);
@@ -85,8 +88,12 @@ fn of_pool(samples: &mut Samples, pool: &PoolView) {
     for reason in blocked {
         samples.level(&BLOCKED, &[reason], 1);
     }
-    for (kind, count) in &pool.found {
-        samples.count(&FINDINGS, &[kind], *count);
+    found(samples, &pool.found);
+}
+
+fn found(samples: &mut Samples, counts: &BTreeMap<&str, u64>) {
+    for kind in Finding::KINDS {
+        samples.count(&FINDINGS, &[kind], counts.get(kind).copied().unwrap_or_default());
     }
 }
 

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 /// From what an ADD takes with a warm stock to what `addWaitSeconds` may be at most.
 const BOUNDS_SECONDS: [f64; 16] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0];
+/// The reason of an ADD that waited for nothing in particular.
+const NO_REASON: &str = "none";
 /// The outcome of a request whose plugin did not wait for it.
 const HUNG_UP: &str = "hung_up";
 
@@ -46,7 +48,7 @@ impl Requests {
 
     /// An ADD got no address; of what it waited for, the weightiest counts.
     pub(crate) fn refused(&self, waits: &[Wait]) {
-        let reason = waits.first().map_or("none", Wait::kind);
+        let reason = waits.first().map_or(NO_REASON, Wait::kind);
         *lock(&self.refused).entry(reason).or_default() += 1;
     }
 
@@ -54,8 +56,9 @@ impl Requests {
         for ((verb, outcome), times) in &*lock(&self.times) {
             samples.times(&REQUEST_SECONDS, &[verb, outcome], times.clone());
         }
-        for (reason, count) in &*lock(&self.refused) {
-            samples.count(&REFUSED_ADDS, &[reason], *count);
+        let refused = lock(&self.refused);
+        for reason in Wait::KINDS.iter().chain(&[NO_REASON]) {
+            samples.count(&REFUSED_ADDS, &[reason], refused.get(reason).copied().unwrap_or_default());
         }
     }
 
@@ -104,6 +107,22 @@ mod tests {
     use super::*;
     use crate::metrics::catalog::AGENT;
     use spur_wire::{Refusal, RefusalKind, StatusReply};
+
+    #[test]
+    fn every_reason_is_told_before_the_first_add_is_refused() {
+        let requests = Requests::default();
+        let text = || {
+            let mut samples = Samples::default();
+            requests.samples(&mut samples);
+            samples.text(AGENT)
+        };
+        let count = |reason: &str, count: u32| format!("_adds_total{{reason=\"{reason}\"}} {count}\n");
+        for reason in ["full", "no_grant", "none"] {
+            assert!(text().contains(&count(reason, 0)), "{reason} in {}", text());
+        }
+        requests.refused(&[Wait::NoGrant]);
+        assert!(text().contains(&count("no_grant", 1)) && text().contains(&count("full", 0)), "{}", text());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn requests_count_by_verb_and_by_what_the_runtime_is_told() {

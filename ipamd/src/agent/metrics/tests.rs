@@ -116,6 +116,7 @@ fn what_is_seen_becomes_samples() {
         "spur_pool_waiting_adds{reason=\"none\"} 1.0",
         "spur_pool_blocked{reason=\"subnet_full\"} 1.0",
         "spur_pool_findings_total{kind=\"eni_gone\"} 2",
+        "spur_pool_findings_total{kind=\"held_eni_gone\"} 0",
         "spur_ec2_requests_total{action=\"DescribeNetworkInterfaces\",outcome=\"ok\"} 10",
         "spur_ec2_requests_total{action=\"DescribeNetworkInterfaces\",outcome=\"throttled\"} 3",
         "spur_ec2_requests_total{action=\"DescribeNetworkInterfaces\",outcome=\"over_budget\"} 2",
@@ -145,6 +146,17 @@ fn what_is_told_is_bounded_whatever_is_seen() {
     );
     assert_eq!(count("spur_pool_blocked"), 1, "a label once");
     assert!(!text.contains("nobody-reads-of"), "no names of pods");
+}
+
+#[test]
+fn a_finding_is_told_before_it_is_first_made_and_never_as_zero_after_it() {
+    let none = "\nspur_pool_findings_total{kind=\"eni_gone\"} 0\n";
+    let starting = Seen { unready: Some(Unready::Starting("the store".to_owned())), ..Seen::default() };
+    assert!(text(&starting).contains(none), "{}", text(&starting));
+    for unready in [None, Some(Unready::Stopping)] {
+        let silent = Seen { unready, ..Seen::default() };
+        assert!(!text(&silent).contains("spur_pool_findings_total{"), "a pool that does not answer");
+    }
 }
 
 #[test]
