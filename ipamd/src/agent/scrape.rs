@@ -1,7 +1,7 @@
 //! What is seen at a scrape. Pool, budget and kernel's keeper are asked for what they know anyway; only the kernel's connection tracking is read for the
 //! metrics alone, and not more often than every [`FLOWS_AGE`], however many scrape: it is a walk over the whole table.
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, KernelError};
 use super::metrics::{Seen, samples};
 use super::status::{Phase, Running};
 use super::wanted::pod_addresses;
@@ -14,6 +14,7 @@ use spur_datapath::conntrack::Translated;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 /// Prometheus scrapes every 15 s to a minute; two that do so cost one walk.
@@ -38,6 +39,8 @@ pub(super) struct Scraped<K> {
 /// Translated flows.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
+    /// A walk over the table that goes on, and when it ended.
+    walk: Option<JoinHandle<(Result<Translated, KernelError>, Instant)>>,
     counted: Option<Instant>,
     found: Option<Translated>,
     failures: u64,
@@ -76,23 +79,36 @@ impl<K: Kernel> Scraped<K> {
     /// Translated flows, and how often they could not be counted. Who comes while they are counted waits for that.
     async fn flows(&self, running: &Running) -> (Option<Translated>, u64) {
         let mut flows = self.flows.lock().await;
+        // What somebody began who hung up: a walk cannot be stopped, and a second one beside it would only be slower.
+        flows.finish().await;
         if flows.counted.is_none_or(|at| at.elapsed() >= FLOWS_AGE) {
-            // Before the walk, which goes on when a client that hangs up takes this future with it: the next one must not begin another.
-            flows.counted = Some(Instant::now());
-            flows.found = self.count_flows(running).await;
-            flows.failures += u64::from(flows.found.is_none());
+            flows.walk = Some(self.walk(running));
+            flows.finish().await;
         }
         (flows.found.clone(), flows.failures)
     }
 
-    async fn count_flows(&self, running: &Running) -> Option<Translated> {
+    fn walk(&self, running: &Running) -> JoinHandle<(Result<Translated, KernelError>, Instant)> {
         let pods: Vec<_> = running.wanted.borrow().enis.iter().flat_map(pod_addresses).collect();
         let (kernel, address) = (Arc::clone(&self.kernel), running.node_address);
-        match tokio::task::spawn_blocking(move || kernel.translated(&pods, address, BUSIEST)).await {
-            Ok(Ok(found)) => return Some(found),
-            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "translated flows cannot be counted"),
-            Err(error) => tracing::warn!(%error, "translated flows cannot be counted"),
+        tokio::task::spawn_blocking(move || (kernel.translated(&pods, address, BUSIEST), Instant::now()))
+    }
+}
+
+impl Flows {
+    /// Waits for the walk that goes on, if one does. Dropping the future leaves it to the next who waits.
+    async fn finish(&mut self) {
+        let Some(walk) = &mut self.walk else { return };
+        let (found, ended) = match walk.await {
+            Ok((found, ended)) => (found.map_err(|error| chain(&error).to_string()), ended),
+            Err(error) => (Err(error.to_string()), Instant::now()),
+        };
+        self.walk = None;
+        self.counted = Some(ended);
+        if let Err(error) = &found {
+            tracing::warn!(error, "translated flows cannot be counted");
+            self.failures += 1;
         }
-        None
+        self.found = found.ok();
     }
 }

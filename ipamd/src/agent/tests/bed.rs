@@ -57,6 +57,8 @@ pub(super) struct KernelState {
     pub(super) detached: Vec<IfName>,
     /// What each reaping deleted.
     pub(super) reaped: Vec<Vec<IfName>>,
+    /// Walks over the tracked connections that were begun.
+    pub(super) walks: u64,
     watchers: Vec<Box<dyn Fn() -> bool + Send>>,
 }
 
@@ -64,11 +66,13 @@ pub(super) struct KernelState {
 pub(super) struct FakeKernel {
     cloud: FakeCloud,
     pub(super) state: Mutex<KernelState>,
+    /// Whoever holds it keeps a walk over the tracked connections from ending.
+    pub(super) walk_gate: tokio::sync::Mutex<()>,
 }
 
 impl FakeKernel {
     pub(super) fn new(cloud: FakeCloud) -> Self {
-        Self { cloud, state: Mutex::default() }
+        Self { cloud, state: Mutex::default(), walk_gate: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut KernelState) -> T) -> T {
@@ -162,7 +166,12 @@ impl Kernel for FakeKernel {
         _address: Ipv4Addr,
         _most: usize,
     ) -> Result<Translated, KernelError> {
-        Ok(Translated::default())
+        let walks = self.with(|state| {
+            state.walks += 1;
+            state.walks
+        });
+        drop(self.walk_gate.blocking_lock());
+        Ok(Translated { flows: walks, ..Translated::default() })
     }
 
     fn watch_links(&self, changed: impl Fn() -> bool + Send + 'static) -> Result<(), KernelError> {
@@ -207,6 +216,8 @@ pub(super) struct Bed {
     pub(super) metadata: FakeMetadata,
     pub(super) config: Config,
     pub(super) boot_id: String,
+    /// Called when an agent connects to EC2: it knows who it is and where it belongs, and nothing is prepared yet.
+    pub(super) connecting: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// An agent on the node.
@@ -248,6 +259,7 @@ impl Bed {
             cloud,
             config,
             boot_id: "boot-1".to_owned(),
+            connecting: Arc::new(|| {}),
         }
     }
 
@@ -274,10 +286,15 @@ impl Bed {
         });
         let kill = CancellationToken::new();
         let killed = kill.clone();
+        let connecting = Arc::clone(&self.connecting);
+        let connect = async move |_: &InstanceIdentity| {
+            connecting();
+            cloud
+        };
         let thread = std::thread::spawn(move || {
             let result = runtime.block_on(killed.run_until_cancelled(async move {
                 let world = World { metadata, kernel, clock: Clock::start(), boot_id };
-                run(seen, world, async move |_: &InstanceIdentity| cloud, stopped).await
+                run(seen, world, connect, stopped).await
             }));
             runtime.shutdown_timeout(Duration::from_secs(5));
             result
