@@ -2,7 +2,7 @@
 //! the node has its first block, and for good. So does the agent: where the node went is in the store before the first ENI is made, because an agent
 //! that forgot it would take the ENIs from pods that live.
 
-use super::granted::{self, Granted, Place};
+use super::granted::Granted;
 use super::status::Phase;
 use crate::config::{Config, Mode, PoolConfig, VpcDestinations};
 use crate::store::books::{Books, NodeMark};
@@ -18,8 +18,8 @@ pub(super) async fn moved_to(
     config: &Config,
     identity: &InstanceIdentity,
     books: &Books,
+    mut granted: watch::Receiver<Granted>,
     phase: &watch::Sender<Phase>,
-    stop: &CancellationToken,
 ) -> Option<String> {
     if config.pool.mode == Mode::Eni {
         return None;
@@ -33,9 +33,6 @@ pub(super) async fn moved_to(
         // Pods have addresses of its blocks.
         return None;
     }
-    // Without a name for the node there is no grant; the agent says so as on any other node.
-    let place = Place::of(config, &identity.instance).ok()??;
-    let mut granted = granted::watch(place, stop.clone()).await;
     loop {
         let decision = decide(&granted.borrow_and_update(), fallback);
         match decision {
@@ -45,7 +42,7 @@ pub(super) async fn moved_to(
                 phase.send_replace(Phase::Starting { reason });
             }
         }
-        // The watcher is gone only when the agent goes down.
+        // Nobody looks when the agent goes down, and without a name for the node, which the agent says as on any other.
         granted.changed().await.ok()?;
     }
 }

@@ -206,7 +206,8 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
     ) {
         let (identity, node_address) = self.identify().await;
         // What changes until the pool runs is taken up right after.
-        let (moved_to, mut config) = self.settle(&identity, &books).await;
+        let granted = self.watch_grants(&identity).await;
+        let (moved_to, mut config) = self.settle(&identity, &books, granted.clone()).await;
         let started_with = Arc::clone(&config.borrow_and_update());
         let starter = Starter {
             config: &started_with,
@@ -221,7 +222,6 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         let cloud = Arc::new(budget.with_priority(Priority::Stock));
         let prepared = starter.prepare(&*cloud, &identity, books, &self.world.boot_id).await;
         drop(starter);
-        let granted = self.watch_grants(&started_with, &identity).await;
         let inputs = inputs_of(&started_with, &identity, &prepared, node_address, &granted);
         let inputs = Arc::new(watch::channel(inputs).0);
         let (placement, told) = (prepared.placement.clone(), prepared.settings.clone());
@@ -277,9 +277,10 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
         &self,
         identity: &InstanceIdentity,
         books: &Books,
+        granted: watch::Receiver<Granted>,
     ) -> (Option<String>, watch::Receiver<Arc<Config>>) {
         let config = Arc::clone(&self.config.borrow());
-        let moved_to = fallback::moved_to(&config, identity, books, &self.phase, &self.stop).await;
+        let moved_to = fallback::moved_to(&config, identity, books, granted, &self.phase).await;
         let Some(pool) = &moved_to else { return (None, self.config.clone()) };
         tracing::info!(pool, "the route tables are too full for this node: pods get addresses of ENIs");
         (moved_to, fallback::in_eni_mode(self.config.clone(), &self.stop))
@@ -364,8 +365,8 @@ impl<M: Metadata, K: Kernel> Agent<M, K> {
     }
 
     /// What the controller tells; never anything without a grant directory.
-    async fn watch_grants(&self, config: &Config, identity: &InstanceIdentity) -> watch::Receiver<Granted> {
-        let place = Place::of(config, &identity.instance);
+    async fn watch_grants(&self, identity: &InstanceIdentity) -> watch::Receiver<Granted> {
+        let place = Place::of(&self.config.borrow(), &identity.instance);
         match place {
             Ok(Some(place)) => granted::watch(place, self.stop.clone()).await,
             Ok(None) => watch::channel(Granted::default()).1,

@@ -4,6 +4,7 @@ use super::bed::{Agent, Bed, net, wait_until};
 use super::containers;
 use crate::config::{Mode, VpcDestinations};
 use spur_wire::RefusalKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn bed() -> Bed {
@@ -134,4 +135,16 @@ fn a_node_with_a_fallback_pool_and_a_block_stays_with_its_block() {
     wait_until("restored", || reason(&agent).contains("moved this node to the eni pool spill"));
     assert_eq!(agent.held("a"), [address]);
     assert!(bed.calls().is_empty(), "{:?}", bed.calls());
+}
+
+#[test]
+fn what_the_controller_decided_for_a_node_is_not_read_again_before_it_counts() {
+    let mut bed = bed();
+    bed.config.pool.fallback = Some("spill".to_owned());
+    bed.grant(r#"["10.200.0.0/28"]"#, "[]");
+    let file = bed.dir.path().join("grants/nodes/worker-1.json");
+    let taken = file.clone();
+    bed.connecting = Arc::new(move || std::fs::remove_file(&taken).unwrap());
+    let _agent = bed.start_ready();
+    assert!(!file.exists(), "it went between the decision and its use");
 }
