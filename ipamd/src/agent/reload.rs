@@ -4,9 +4,10 @@
 //! # Calls
 //! EC2 is asked for subnets and groups only where the configuration does not name them finally: when what it asks for changed, every
 //! [`REFRESH`], and when a subnet was full, but not sooner than [`PAUSE`] after the last time. A call that fails changes
-//! nothing: the last answer stays in force, and EC2 is asked again after [`RETRY`], and less and less often when it goes on failing.
+//! nothing: the last answer stays in force, and EC2 is asked again after [`RETRY`], and less and less often when it goes on failing. What an
+//! operator changes does not wait for EC2.
 
-use super::placement::{Placement, Remembered, find, is_asked_for, known_cidrs};
+use super::placement::{Placement, PlacementError, Remembered, find, is_asked_for, known_cidrs};
 use super::settings::settings;
 use super::start::{ask_limits, remember_limits};
 use super::wanted::NodeInputs;
@@ -21,6 +22,7 @@ use spur_quotas::InstanceLimits;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Between two readings when nothing asks for one: rare enough that an idle node stays at about one call a minute.
@@ -62,35 +64,48 @@ impl<C: Cloud> Reload<C> {
         let mut refreshed = Instant::now();
         let mut due = refreshed + REFRESH;
         let mut retry = RETRY;
+        // One at a time.
+        let mut reading = JoinSet::new();
         loop {
             tokio::select! {
                 Ok(()) = self.config.changed() => {
                     let new = Arc::clone(&self.config.borrow_and_update());
                     let before = std::mem::replace(&mut self.current, new);
                     if asks_otherwise(&before.pool, &self.current.pool) {
+                        // Nobody wants the answer to the question before.
+                        reading = JoinSet::new();
                         (due, retry) = (Instant::now(), RETRY);
                     }
                 }
-                () = self.subnet_full.notified(), if is_asked_for(&self.current.pool) => {
+                Some(read) = reading.join_next() => {
+                    if self.take(read).await {
+                        (due, retry) = (refreshed + REFRESH, RETRY);
+                    } else {
+                        (due, retry) = (refreshed + retry, (retry * 2).min(REFRESH));
+                    }
+                }
+                () = self.subnet_full.notified(), if reading.is_empty() && is_asked_for(&self.current.pool) => {
                     due = due.min(refreshed + PAUSE);
                 }
-                () = sleep_until(due) => {}
+                () = sleep_until(due), if reading.is_empty() => {}
             }
-            if due <= Instant::now() {
+            if reading.is_empty() && due <= Instant::now() {
                 refreshed = Instant::now();
-                if self.refresh().await {
-                    (due, retry) = (refreshed + REFRESH, RETRY);
-                } else {
-                    (due, retry) = (refreshed + retry, (retry * 2).min(REFRESH));
-                }
+                let (cloud, identity) = (Arc::clone(&self.cloud), self.identity.clone());
+                let pool = self.current.pool.clone();
+                reading.spawn(async move { find(&*cloud, &identity, &pool).await });
             }
             self.apply();
         }
     }
 
-    /// Reads where new ENIs go; `false` if that failed.
-    async fn refresh(&mut self) -> bool {
-        match find(&*self.cloud, &self.identity, &self.current.pool).await {
+    /// Takes up where new ENIs go; `false` if that could not be read.
+    async fn take(&mut self, read: Result<Result<Placement, PlacementError>, JoinError>) -> bool {
+        let found = match read {
+            Ok(found) => found.map_err(|error| chain(&error).to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
             Ok(found) if found == self.placement => true,
             Ok(found) => {
                 let subnets: Vec<_> = found.subnets.iter().map(|(id, _)| id.to_string()).collect();
@@ -104,7 +119,7 @@ impl<C: Cloud> Reload<C> {
                 true
             }
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "where new ENIs go cannot be read; the last answer stays in force");
+                tracing::warn!(error, "where new ENIs go cannot be read; the last answer stays in force");
                 false
             }
         }

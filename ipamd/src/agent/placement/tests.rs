@@ -2,9 +2,14 @@
 
 use super::*;
 use crate::config::Config;
+use spur_cloud::Priority;
+use spur_cloud::budget::Terms;
 use spur_cloud::fake::{FakeCloud, World};
 
 use spur_cloud_aws::imds::InterfaceFacts;
+use spur_cloud_budget::{Budgeted, Prioritized};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub(in crate::agent) fn identity() -> InstanceIdentity {
     InstanceIdentity {
@@ -46,6 +51,23 @@ pub(in crate::agent) fn cloud() -> FakeCloud {
     world.add_security_group("pods", &vpc, &[("role", "pods")]);
     world.add_security_group("other", &vpc, &[("role", "nodes")]);
     FakeCloud::new(world)
+}
+
+/// The cloud with this share of the API budget, of which others spend some first: at 1 %, each of their questions about subnets takes 5 s.
+pub(in crate::agent) async fn busy(
+    cloud: &FakeCloud,
+    share_percent: u32,
+    ahead: usize,
+) -> Arc<Prioritized<FakeCloud>> {
+    let terms = Terms { share_percent, longest_wait: Duration::from_secs(3600) };
+    let busy = Arc::new(Budgeted::new(cloud.clone(), terms).with_priority(Priority::Pod));
+    for number in 0..ahead {
+        let tags = BTreeMap::from([("number".to_owned(), number.to_string())]);
+        let (busy, query) = (Arc::clone(&busy), SubnetQuery::Tagged("vpc-a".parse().unwrap(), tags));
+        tokio::spawn(async move { busy.subnets(&query).await });
+    }
+    tokio::task::yield_now().await;
+    busy
 }
 
 async fn found(pool: &str) -> Result<(Vec<String>, Vec<String>), String> {

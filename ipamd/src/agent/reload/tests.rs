@@ -1,6 +1,6 @@
 //! Tests of what is told again, with virtual time: what asks EC2 and how often, and what reaches the pool and the kernel's keeper.
 
-use super::super::placement::tests::{cloud, identity};
+use super::super::placement::tests::{busy, cloud, identity};
 use super::*;
 use crate::store::spawn_forgetful_writer;
 use spur_cloud::fake::{FakeCloud, Fault};
@@ -17,7 +17,13 @@ struct Bed {
 
 impl Bed {
     async fn start(pool: &str) -> Self {
+        Self::behind(0, pool).await
+    }
+
+    /// Behind so many questions of others about subnets, each of which takes 5 s.
+    async fn behind(others: usize, pool: &str) -> Self {
         let cloud = cloud();
+        let asked = busy(&cloud, if others == 0 { 100 } else { 1 }, others).await;
         let current = Arc::new(Config::parse(&format!("pool: {pool}")).unwrap());
         let (config, seen) = watch::channel(Arc::clone(&current));
         let (events, received) = mpsc::unbounded_channel();
@@ -37,7 +43,7 @@ impl Bed {
             config: seen,
             told: settings(&current, &identity(), &placement),
             current,
-            cloud: Arc::new(cloud.clone()),
+            cloud: asked,
             identity: identity(),
             store: spawn_forgetful_writer(|_| false),
             events,
@@ -106,6 +112,32 @@ async fn another_selection_is_looked_up_at_once_and_a_failure_keeps_the_last() {
     sleep(RETRY).await;
     assert_eq!(names(&bed.told().expect("looked up again")), ["subnet-large"]);
     assert_eq!(bed.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_changes_does_not_wait_for_ec2() {
+    let mut bed = Bed::behind(6, "{}").await;
+    bed.reconfigure("{subnetTags: {role: pods}}");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(bed.told(), None, "EC2 is silent");
+    bed.reconfigure("{subnetTags: {role: pods}, warmIpTarget: 9}");
+    sleep(Duration::from_secs(2)).await;
+    let told = bed.told().expect("EC2 has nothing to say to this");
+    assert_eq!((names(&told), told.targets.warm_ip_target), (vec!["subnet-home"], 9));
+    minutes(1).await;
+    assert_eq!(names(&bed.told().expect("EC2 answered")), ["subnet-large"]);
+    assert_eq!(bed.calls(), 6 + 1, "it was asked once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_question_that_nobody_asks_any_more_does_not_count() {
+    let mut bed = Bed::behind(6, "{}").await;
+    bed.reconfigure("{subnetTags: {role: pods}}");
+    sleep(Duration::from_secs(2)).await;
+    bed.reconfigure("{subnets: [subnet-small]}");
+    minutes(1).await;
+    assert_eq!(names(&bed.told().expect("EC2 answered")), ["subnet-small"]);
+    assert_eq!(bed.told(), None);
 }
 
 #[tokio::test(start_paused = true)]

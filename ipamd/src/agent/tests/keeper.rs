@@ -4,16 +4,12 @@
 use super::bed::FakeKernel;
 use crate::agent::granted::Granted;
 use crate::agent::nodework::{NodeParts, spawn};
+use crate::agent::placement::tests::busy;
 use crate::agent::status::{Health, NodeStatus};
 use crate::agent::wanted::NodeInputs;
 use crate::agent::wanted::tests::inputs;
-use spur_cloud::budget::Terms;
 use spur_cloud::fake::{FakeCloud, Fault, World};
-use spur_cloud::{
-    AddressRequest, Api, CardIndex, ClientToken, Cloud, CreateEni, DeviceIndex, Eni, ErrorClass, Priority,
-    SubnetQuery,
-};
-use spur_cloud_budget::Budgeted;
+use spur_cloud::{AddressRequest, Api, CardIndex, ClientToken, CreateEni, DeviceIndex, Eni, ErrorClass};
 use spur_ipamd_core::{DatapathWanted, EniDatapath, Event};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -62,14 +58,7 @@ impl Bed {
         let mut world = World::new();
         let enis = two_enis(&mut world);
         let cloud = FakeCloud::new(world);
-        let terms = Terms { share_percent, longest_wait: Duration::from_secs(3600) };
-        let asked = Arc::new(Budgeted::new(cloud.clone(), terms).with_priority(Priority::Pod));
-        for number in 0..ahead {
-            let tags = BTreeMap::from([("number".to_owned(), number.to_string())]);
-            let (asked, query) = (Arc::clone(&asked), SubnetQuery::Tagged(enis[0].vpc.clone(), tags));
-            tokio::spawn(async move { asked.subnets(&query).await });
-        }
-        tokio::task::yield_now().await;
+        let asked = busy(&cloud, share_percent, ahead).await;
         let kernel = Arc::new(FakeKernel::new(cloud.clone()));
         let (wanted, wanted_seen) = watch::channel(DatapathWanted::default());
         let (outcomes, events) = mpsc::unbounded_channel();
