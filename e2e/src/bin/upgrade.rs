@@ -44,6 +44,6 @@ fn upgrade(arguments: Arguments) -> Result<()> {
     };
     let say = |line: &str| println!("[{:5.1} s] {line}", begin.elapsed().as_secs_f64());
     let summary = run.run(&say, &|| interrupt.check())?;
-    say(&format!("nothing lost, nothing cut off, nothing left: {summary}"));
+    say(&format!("nothing cut off, nothing left: {summary}"));
     Ok(())
 }

@@ -58,12 +58,14 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// What was lost up to now does not count: whoever changed the node was no agent.
+    /// What was lost up to now does not count: whoever changed the node was no agent of this version. More than single probes does count.
     ///
     /// # Errors
-    /// When a flow broke.
+    /// When a flow broke, or lost more.
     pub fn excuse_losses(&mut self) -> Result<()> {
         self.await_probes()?;
+        let complaints: Vec<_> = self.flows.iter().filter_map(Flow::complaint).collect();
+        ensure!(complaints.is_empty(), "{}", complaints.join("; "));
         self.excused = self.flows.iter().map(|flow| flow.seen().lost).collect();
         Ok(())
     }
@@ -86,10 +88,11 @@ impl Stage<'_> {
     #[must_use]
     pub fn line(&self) -> String {
         let seen: Vec<_> = self.flows.iter().map(Flow::seen).collect();
-        let sent: u64 = seen.iter().map(|seen| seen.sent).sum();
+        let (sent, lost) =
+            seen.iter().fold((0, 0), |(sent, lost), seen| (sent + seen.sent, lost + seen.lost));
         let slowest = seen.iter().map(|seen| seen.slowest).max().unwrap_or_default();
         format!(
-            "{} pods, {} flows alive, 0 of {sent} probes lost, slowest answer {} ms",
+            "{} pods, {} flows alive, {lost} of {sent} probes lost, slowest answer {} ms",
             self.pods.len(),
             seen.len(),
             slowest.as_millis()
