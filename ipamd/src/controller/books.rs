@@ -110,6 +110,9 @@ mod tests {
             let write = write_of(&change);
             assert!(write.value.is_none() && rows.remove(&(write.table, write.key)).is_some(), "{change:?}");
         }
+        let earlier = br#"{"node":"n1","state":"Held"}"#.to_vec();
+        rows.insert((Table::Blocks, block.to_string()), earlier);
+        assert!(decode(&rows).unwrap().blocks()[&block].enis.is_empty(), "a row of an earlier version");
         rows.insert((Table::Blocks, "10.0.0.0/99".to_owned()), b"{}".to_vec());
         assert!(decode(&rows).unwrap_err().contains("10.0.0.0/99"));
     }

@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 use spur_cloud::fake::World;
-use spur_cloud::{RouteOrigin, RouteTable, RouteTableId, RouteTarget};
-use spur_ipamd_core::vpcroute::{BlockState, Change, NodeName, Nodes, Record, RouteCall};
+use spur_cloud::{RouteOrigin, RouteState, RouteTable, RouteTableId, RouteTarget};
+use spur_ipamd_core::vpcroute::{BlockState, Change, NodeName, Nodes, Record, RouteCall, effective};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -73,9 +73,11 @@ impl Oracle {
         if is_write && route.is_some_and(is_foreign) && now.saturating_sub(put) > BLIND {
             self.violated(format!("{now:?}: {call} changes {route:?}, which is not ours"));
         }
+        let is_live = route.is_some_and(|route| route.state == RouteState::Active);
         let stays = self.since(&owner.node, now).is_some_and(|since| since > NEWS);
         match call {
-            RouteCall::Delete { .. } if stays => {
+            // A route that leads nowhere cuts off nobody, nor does one in a table that no node needs.
+            RouteCall::Delete { .. } if stays && is_live && self.is_needed(table, tables, world) => {
                 self.violated(format!("{now:?}: {call} cuts off {}, which stays", owner.node));
             }
             RouteCall::Replace { target, .. } | RouteCall::Create { target, .. } if stays => {
@@ -87,6 +89,17 @@ impl Oracle {
             }
             _ => {}
         }
+    }
+
+    /// Whether a machine on the list routes by the table.
+    fn is_needed(&self, table: &RouteTableId, tables: &[RouteTable], world: &World) -> bool {
+        let enis = world.true_enis();
+        let listed = |eni: &&spur_cloud::Eni| {
+            let at = eni.attachment.as_ref().and_then(|at| at.instance.as_ref());
+            self.listed.values().any(|(instance, _)| at == Some(instance))
+        };
+        let mut by = enis.values().filter(listed).filter_map(|eni| effective(tables.iter(), &eni.subnet));
+        by.any(|at| at.id == *table)
     }
 
     /// A change of the record is durable now.
