@@ -10,10 +10,12 @@ use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
 /// How long coming to rest may take: a cooldown, a detach and the calls between.
-const TIMEOUT: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How long nothing may have changed to be called rest.
-const QUIET: Duration = Duration::from_secs(1);
+/// How many looks must find no change to call it rest, and the pause before each: a second. Looks, and not a clock: while the machine stands
+/// still, nothing changes either.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A world at rest: what its cloud holds and what its kernels show.
 #[derive(Debug)]
@@ -30,16 +32,15 @@ impl Rest {
     /// When the cloud does not come to rest, or a look fails.
     pub fn reach(world: &World, go_on: &impl Fn() -> Result<()>) -> Result<Self> {
         let look = || -> Result<_> { Ok((world.cloud()?, world.routes()?)) };
-        let (mut cloud, mut since) = (look()?, Instant::now());
+        let (mut cloud, mut unchanged) = (look()?, 0);
         let deadline = Instant::now() + TIMEOUT;
-        while since.elapsed() < QUIET {
+        while unchanged < LOOKS {
             go_on()?;
             ensure!(Instant::now() < deadline, "the cloud did not come to rest within {TIMEOUT:?}");
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(PAUSE);
             let now = look()?;
-            if now != cloud {
-                (cloud, since) = (now, Instant::now());
-            }
+            unchanged = if now == cloud { unchanged + 1 } else { 0 };
+            cloud = now;
         }
         let (cloud, routes) = cloud;
         Ok(Self { cloud, routes, kernels: kernels(world)? })

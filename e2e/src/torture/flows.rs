@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Between two probes.
 const PACE: Duration = Duration::from_millis(20);
 /// How long an answer may take: far above what a busy machine adds, far below what anybody would call a working network.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// One datagram of so many may be lost.
 const LOSS: u64 = 1000;
 
@@ -255,8 +255,9 @@ fn probe(mut wire: Wire, seen: &Mutex<Seen>, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// A datagram that is not answered within a second is lost: between these pods there is nothing that could hold it for so long.
-const DATAGRAM_LOST: Duration = Duration::from_secs(1);
+/// A datagram is lost when so many looks of [`PACE`] each find no answer: between these pods there is nothing that could hold it for a
+/// second. Looks, and not a clock: while the machine stands still, nobody who could answer gets on either.
+const LOOKS: u32 = 50;
 
 fn ask_datagram(socket: &UdpSocket, number: u64, stop: &AtomicBool) -> Result<bool> {
     match socket.send(&number.to_be_bytes()) {
@@ -267,9 +268,11 @@ fn ask_datagram(socket: &UdpSocket, number: u64, stop: &AtomicBool) -> Result<bo
         }
         Err(error) => return Err(error).context("send a datagram"),
     }
-    let begin = Instant::now();
     let mut answer = [0; 8];
-    while begin.elapsed() < DATAGRAM_LOST && !stop.load(Ordering::Relaxed) {
+    for _ in 0..LOOKS {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         if matches!(socket.recv(&mut answer), Ok(8)) && answer == number.to_be_bytes() {
             return Ok(true);
         }

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 /// How long agents may take to bring everything in order once nothing disturbs them: cooldown, settle time, a search for an ENI that may exist, and
 /// the sweep that finds veths of killed plugins.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long an agent may take from its start until it has brought back what EC2 lost of its pods.
-const REPAIR: Duration = Duration::from_secs(20);
+const REPAIR: Duration = Duration::from_secs(60);
 
 /// How long a GC may be refused after a start.
-const GC_LIMIT: Duration = Duration::from_secs(20);
+const GC_LIMIT: Duration = Duration::from_secs(60);
 
 /// Everybody who lives, by node.
 struct Census<'a> {

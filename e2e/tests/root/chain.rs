@@ -93,7 +93,7 @@ fn see(netns: &NetNs, words: &[&str]) -> String {
 /// The node has this many veths of pods, soon: the agent deletes those of pods that are gone.
 #[track_caller]
 fn assert_veths(node: &NetNs, wanted: usize) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let links = see(node, &["ip", "-br", "link"]);
         let found = links.lines().filter(|line| line.starts_with("eni")).count();
@@ -112,13 +112,13 @@ fn serve(pod: &Pod) -> TcpListener {
 
 /// Connects from one namespace and returns which client the pod saw; both directions carry a few bytes.
 fn client_seen(from: &NetNs, to: SocketAddr, pod: &TcpListener) -> IpAddr {
-    let client = from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(3))).unwrap();
+    let client = from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(20))).unwrap();
     let client = client.unwrap_or_else(|error| panic!("{to} from {}: {error}", from.path().display()));
     let (server, seen) = pod.accept().unwrap();
     for (mut one, mut other) in [(&client, &server), (&server, &client)] {
         one.write_all(b"hello").unwrap();
         let mut received = [0; 5];
-        other.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        other.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         other.read_exact(&mut received).unwrap();
         assert_eq!(&received, b"hello");
     }
@@ -130,7 +130,7 @@ fn time_to_send(pod: &Pod, to: &NetNs, address: IpAddr, bytes: usize) -> Duratio
     let listener = to.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap().unwrap();
     let target = SocketAddr::new(address, listener.local_addr().unwrap().port());
     let mut sender =
-        pod.netns.run(|| TcpStream::connect_timeout(&target, Duration::from_secs(3))).unwrap().unwrap();
+        pod.netns.run(|| TcpStream::connect_timeout(&target, Duration::from_secs(20))).unwrap().unwrap();
     let (mut receiver, _) = listener.accept().unwrap();
     let start = Instant::now();
     let sending = std::thread::spawn(move || sender.write_all(&vec![7; bytes]).unwrap());

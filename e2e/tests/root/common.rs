@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// What agents and controllers do by themselves is done after so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A world with short times; its name carries the process id, so that runs do not meet.
 pub(crate) fn quick_spec(name: &str, nodes: u32) -> WorldSpec {

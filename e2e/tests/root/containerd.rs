@@ -51,7 +51,7 @@ fn pod(name: &str, attempt: u32) -> PodSpec {
 /// Pings once from a node's own namespace.
 fn ping(world: &World, node: usize, target: IpAddr) {
     let mut command = Command::new("ping");
-    command.args(["-c", "1", "-W", "2", &target.to_string()]);
+    command.args(["-c", "1", "-W", "20", &target.to_string()]);
     let output = world.nodes[node].netns.run(move || command.output()).unwrap().unwrap();
     assert!(
         output.status.success(),
@@ -83,7 +83,7 @@ fn a_sandbox_of_containerd_is_reached_from_another_node_and_its_address_comes_ba
     let container = client.run_container(&sandbox, &pod, "main", &["/bin/sleep", "1000"]).unwrap();
     for target in [world.nodes[1].primary_address, world.internet_address] {
         let ping =
-            client.exec_sync(&container, &["ping", "-c", "1", "-W", "2", &target.to_string()]).unwrap();
+            client.exec_sync(&container, &["ping", "-c", "1", "-W", "20", &target.to_string()]).unwrap();
         assert_eq!(ping.code, 0, "{target} from the pod: {}{}", ping.stdout, ping.stderr);
     }
 

@@ -93,8 +93,8 @@ fn nft(netns: &NetNs, commands: &str) {
 
 /// An `eni` node that two pods fill, a `vpcRoute` node, and a controller that listens on the port.
 fn world(name: &str) -> (World, u16) {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = free.local_addr().unwrap().port();
+    // Below those that the kernel gives to connections, so that none of them has it when the controller starts.
+    let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
     let mut spec = quick_spec(name, 2);
     spec.modes = vec![NodeMode::Eni, NodeMode::VpcRoute];
     spec.instance_type = "t3.nano".to_owned();

@@ -23,7 +23,7 @@ fn log(world: &World) -> String {
 }
 
 fn wait_for(world: &World, what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}\n{}", log(world));
         std::thread::sleep(Duration::from_millis(50));
