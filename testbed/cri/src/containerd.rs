@@ -14,10 +14,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// How long containerd may take to serve; it takes one to two seconds.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long it may take to find its CNI configuration, which is there already.
-const NETWORK_TIMEOUT: Duration = Duration::from_secs(10);
+const NETWORK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why no containerd runs.
 #[derive(Debug, Error)]

@@ -173,7 +173,7 @@ fn a_containerd_whose_owner_is_killed_ends_and_its_cgroups_go_with_the_next_star
     let id = killed.id();
     kill_process(Pid::from_raw(i32::try_from(id).unwrap()).unwrap(), Signal::KILL).unwrap();
     drop(killed);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !node.links().is_empty()
         || node.leftovers(id).iter().any(|line| !line.starts_with("/sys/fs/cgroup"))
     {

@@ -42,6 +42,11 @@ fn configure(world: &World, name: &str, addresses: &[&str]) {
     commands.push(format!("ip route replace default via 10.0.0.1 dev {name} onlink table 77"));
     let done = world.on("a1", &["sh", "-ec", &commands.join("\n")]);
     assert!(done.status.success(), "{}", words(&done));
+    // The router's end has got its carrier just now, and drops what it is to send until the kernel's link watch has seen that. Who reads
+    // the carrier makes it look at once.
+    let fabric = world.ready["fabricNetns"].as_str().unwrap();
+    let seen = inside(fabric, &["sh", "-c", "cat /sys/class/net/*/carrier"]);
+    assert!(seen.status.success(), "{}", words(&seen));
 }
 
 #[test]
