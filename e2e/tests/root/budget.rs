@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 fn default_spec(name: &str) -> WorldSpec {
     let mut spec = quick_spec(name, 1);
     spec.pool.clear();
+    spec.agent.clear();
     spec
 }
 
