@@ -169,6 +169,20 @@ impl Bench {
         bench
     }
 
+    /// A bench with room for the routes of `n1`, and `n2` in the fallback pool.
+    pub(crate) fn crowded() -> Self {
+        let mut bench = Self::new(&[]);
+        bench.settings.quota.v4 = 2;
+        bench.settings.quota.admission_percent = 100;
+        bench.settings.fallback = Some("eni-pool".to_owned());
+        bench.reload();
+        bench.add_node("n1", "a");
+        bench.add_node("n2", "a");
+        bench.tell_nodes();
+        bench.run(secs(10));
+        bench
+    }
+
     pub(crate) fn seed(&mut self, seed: u64) {
         self.jitter = Jitter::new(seed);
     }

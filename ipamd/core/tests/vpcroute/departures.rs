@@ -123,16 +123,9 @@ fn r03_a_block_that_a_half_written_list_does_not_give_any_more_keeps_its_routes(
 
 #[test]
 fn r17_a_node_in_the_fallback_pool_stays_there_while_a_list_is_half_written() {
-    let mut bench = Bench::new(&[]);
+    let mut bench = Bench::crowded();
     bench.settings.timings = Timings::default();
-    bench.settings.quota.v4 = 2;
-    bench.settings.quota.admission_percent = 100;
-    bench.settings.fallback = Some("eni-pool".to_owned());
     bench.reload();
-    bench.add_node("n1", "a");
-    bench.add_node("n2", "a");
-    bench.tell_nodes();
-    bench.run(secs(10));
     bench.settings.quota.v4 = 500;
     bench.reload();
     half_list(&mut bench, "n2");

@@ -318,15 +318,7 @@ fn r17_a_limit_that_ec2_lifted_is_found_out_even_if_no_route_is_missing() {
 
 #[test]
 fn r17_a_node_in_a_fallback_pool_that_is_not_named_any_more_is_told_so_and_stays_until_it_leaves() {
-    let mut bench = Bench::new(&[]);
-    bench.settings.quota.v4 = 2;
-    bench.settings.quota.admission_percent = 100;
-    bench.settings.fallback = Some("eni-pool".to_owned());
-    bench.reload();
-    bench.add_node("n1", "a");
-    bench.add_node("n2", "a");
-    bench.tell_nodes();
-    bench.run(secs(10));
+    let mut bench = Bench::crowded();
     assert!(matches!(bench.grant("n2").placement, Placement::EniPool { .. }));
     bench.settings.fallback = None;
     bench.reload();
