@@ -1,4 +1,4 @@
-//! nf_tables over netlink: tables described as data, encoded by our own encoder and put into the kernel in one transaction.
+//! nf_tables over netlink: tables described as data, encoded by our own encoder and put into the kernel in transactions.
 //!
 //! A [`Table`] is a whole description: counters, sets, chains, rules of typed [`Expr`]. [`Nft::replace`] puts one there,
 //! [`Nft::update`] changes only what a [`TableDiff`] names, without a gap for any packet; [`Nft::observe`] reads a table back as a [`Shape`], the normal
